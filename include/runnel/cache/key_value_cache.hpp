@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <runnel/core/aligned_buffer.hpp>
+#include <runnel/core/error.hpp>
+#include <runnel/kernels/attention.hpp>
+
+namespace runnel::cache {
+
+/// Sizes of one key/value entry.
+struct entry_shape {
+  index_t layers = 0;
+  index_t kv_heads = 0;
+  index_t head_dim = 0;
+  friend bool operator==(const entry_shape&, const entry_shape&) = default;
+};
+
+/// Keys and values of one stream: an append-only arena per group, paged, all layers together.
+///
+/// Source and target are addressed side by side and never copied into one another (the paper's "separate" and "merge" are
+/// views here). A pass reserves, writes at and past `size`, and commits when it has succeeded; until then the arena is as it was.
+/// Pages hold 64 entries; truncation keeps them for reuse. Keys are stored rotated by their own position.
+template <class T>
+class basic_key_value_cache {
+ public:
+  basic_key_value_cache() = default;
+  /// Throws config_error unless all sizes are positive.
+  explicit basic_key_value_cache(const entry_shape& entry) : entry_(entry) {
+    expect(entry.layers > 0 && entry.kv_heads > 0 && entry.head_dim > 0, "cache: sizes must be positive");
+    for (auto& arena : arenas_) arena.pages.resize(static_cast<std::size_t>(entry.layers));
+  }
+
+  [[nodiscard]] const entry_shape& entry() const noexcept { return entry_; }
+
+  /// Entries of a group that are there to be seen.
+  [[nodiscard]] index_t size(group which) const noexcept { return arena_of(which).size; }
+
+  /// Makes room for `length` entries. Strong guarantee; what is stored stays.
+  void reserve(group which, index_t length) {
+    auto& arena = arena_of(which);
+    const index_t wanted = (length + kernels::page_keys - 1) / kernels::page_keys;
+    while (static_cast<index_t>(arena.blocks.size()) < wanted) add_page(arena);
+  }
+
+  /// Entries [size, length) were written in every layer. Throws config_error if length is below the size or not reserved.
+  void commit(group which, index_t length) {
+    auto& arena = arena_of(which);
+    expect(length >= arena.size && length <= static_cast<index_t>(arena.blocks.size()) * kernels::page_keys,
+           "cache: cannot commit ", length, " entries after ", arena.size);
+    arena.size = length;
+  }
+
+  /// Forgets entries from `length` on. Throws config_error if there are fewer.
+  void truncate(group which, index_t length) {
+    auto& arena = arena_of(which);
+    expect(length >= 0 && length <= arena.size, "cache: cannot truncate to ", length, " entries, there are ", arena.size);
+    arena.size = length;
+  }
+
+  /// Pages of one layer and group, in order; each holds all key/value heads (kernels/attention.hpp).
+  [[nodiscard]] std::span<T* const> pages(index_t layer, group which) const noexcept {
+    return arena_of(which).pages[static_cast<std::size_t>(layer)];
+  }
+
+  /// Writes one entry of one layer; `storage` must be reserved and not committed.
+  void write(index_t layer, group which, index_t storage, const T* key, const T* value) noexcept {
+    T* page = arena_of(which).pages[static_cast<std::size_t>(layer)][static_cast<std::size_t>(storage / kernels::page_keys)];
+    kernels::store_key_value(page, storage, entry_.kv_heads, entry_.head_dim, key, value);
+  }
+
+  /// A copy with its own memory: continue two ways from here.
+  [[nodiscard]] basic_key_value_cache snapshot() const {
+    basic_key_value_cache copy(entry_);
+    for (std::size_t g = 0; g < num_groups; ++g) {
+      const auto which = static_cast<group>(g);
+      copy.reserve(which, size(which));
+      const auto& from = arenas_[g].blocks;
+      for (std::size_t p = 0; p < copy.arenas_[g].blocks.size(); ++p) {
+        std::copy(from[p].data(), from[p].data() + from[p].size(), copy.arenas_[g].blocks[p].data());
+      }
+      copy.commit(which, size(which));
+    }
+    return copy;
+  }
+
+  /// Bytes held.
+  [[nodiscard]] std::size_t capacity_bytes() const noexcept {
+    std::size_t total = 0;
+    for (const auto& arena : arenas_) {
+      for (const auto& block : arena.blocks) total += block.size() * sizeof(T);
+    }
+    return total;
+  }
+
+ private:
+  struct group_arena {
+    index_t size = 0;
+    std::vector<aligned_buffer<T>> blocks;  // one a page, all layers
+    std::vector<std::vector<T*>> pages;     // [layer][page]
+  };
+
+  [[nodiscard]] group_arena& arena_of(group which) noexcept { return arenas_[static_cast<std::size_t>(which)]; }
+  [[nodiscard]] const group_arena& arena_of(group which) const noexcept { return arenas_[static_cast<std::size_t>(which)]; }
+
+  void add_page(group_arena& to) {
+    const index_t elements = entry_.kv_heads * kernels::page_head_elements<T>(entry_.head_dim);
+    for (auto& pages : to.pages) pages.reserve(to.blocks.size() + 1);
+    to.blocks.emplace_back(static_cast<std::size_t>(elements * entry_.layers));
+    T* start = to.blocks.back().data();
+    for (auto& pages : to.pages) {
+      pages.push_back(start);
+      start += elements;
+    }
+  }
+
+  entry_shape entry_;
+  std::array<group_arena, num_groups> arenas_;
+};
+
+using key_value_cache = basic_key_value_cache<float>;
+
+}  // namespace runnel::cache

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <runnel/core/error.hpp>
+
+namespace runnel {
+
+/// Alignment of everything kernels load: one cache line, one AVX-512 register.
+inline constexpr std::size_t memory_alignment = 64;
+
+/// Owning array of trivial elements, aligned to 64 bytes and zeroed. Move-only.
+template <class T>
+class aligned_buffer {
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+
+ public:
+  aligned_buffer() = default;
+  /// Throws limit_error if the size overflows, std::bad_alloc if there is no memory.
+  explicit aligned_buffer(std::size_t count) : aligned_buffer(count, uninitialized{}) {
+    if (count != 0) std::memset(static_cast<void*>(data_.get()), 0, count * sizeof(T));
+  }
+  /// The same, contents left unset.
+  [[nodiscard]] static aligned_buffer for_overwrite(std::size_t count) { return aligned_buffer(count, uninitialized{}); }
+
+  [[nodiscard]] T* data() noexcept { return data_.get(); }
+  [[nodiscard]] const T* data() const noexcept { return data_.get(); }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::span<T> span() noexcept { return {data(), size_}; }
+  [[nodiscard]] std::span<const T> span() const noexcept { return {data(), size_}; }
+
+ private:
+  struct uninitialized {};
+  struct deleter {
+    void operator()(T* pointer) const noexcept { ::operator delete(pointer, std::align_val_t{memory_alignment}); }
+  };
+
+  aligned_buffer(std::size_t count, uninitialized) : size_(count) {
+    expect<limit_error>(count <= std::numeric_limits<std::size_t>::max() / 2 / sizeof(T), "buffer: ", count,
+                        " elements do not fit in memory");
+    if (count != 0) {
+      data_.reset(static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{memory_alignment})));
+    }
+  }
+
+  std::unique_ptr<T, deleter> data_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace runnel

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <xsimd/xsimd.hpp>
+
+#include <runnel/core/config.hpp>
+#include <runnel/core/error.hpp>
+
+/// \file
+/// The one door to xsimd: which instruction sets are compiled, and the operations whose spelling changed between
+/// xsimd releases (8.1 to today's).
+
+namespace runnel {
+
+/// Instruction sets that kernels are compiled for. A kernel's bits may differ between them, never within one.
+enum class instruction_set : std::uint8_t { baseline, avx2, avx512 };
+
+namespace simd {
+
+template <class T, class Arch>
+using lanes = xsimd::batch<T, Arch>;
+
+template <class T, class Arch>
+inline constexpr std::size_t width = xsimd::batch<T, Arch>::size;
+
+/// Registers that a kernel may plan with.
+template <class Arch>
+inline constexpr std::size_t registers = width<float, Arch> == 16 ? 32 : 16;
+
+#if XSIMD_WITH_AVX512BW
+using best_arch = xsimd::avx512bw;
+inline constexpr instruction_set best = instruction_set::avx512;
+#elif XSIMD_WITH_FMA3_AVX2
+using best_arch = xsimd::fma3<xsimd::avx2>;
+inline constexpr instruction_set best = instruction_set::avx2;
+#else
+using best_arch = xsimd::default_arch;
+inline constexpr instruction_set best = instruction_set::baseline;
+#endif
+
+/// Calls `f(Arch{})` for one compiled instruction set. Programs carry one, the best that the compiler's flags allow;
+/// with RUNNEL_ALL_INSTRUCTION_SETS (tests, benchmarks) those below it too. Throws config_error if it is not compiled.
+template <class F>
+RUNNEL_INLINE decltype(auto) with_arch([[maybe_unused]] instruction_set which, F&& f) {
+#if defined(RUNNEL_ALL_INSTRUCTION_SETS) && defined(__x86_64__)
+#if XSIMD_WITH_AVX512BW
+  if (which == instruction_set::avx512) return f(xsimd::avx512bw{});
+#endif
+#if XSIMD_WITH_FMA3_AVX2
+  if (which == instruction_set::avx2) return f(xsimd::fma3<xsimd::avx2>{});
+#endif
+  return f(xsimd::sse2{});
+#else
+  return f(best_arch{});
+#endif
+}
+
+/// Whether this build carries `which`.
+[[nodiscard]] constexpr bool compiled(instruction_set which) noexcept {
+#if defined(RUNNEL_ALL_INSTRUCTION_SETS) && defined(__x86_64__)
+  return which <= best;
+#else
+  return which == best;
+#endif
+}
+
+template <class To, class Arch, class From>
+RUNNEL_INLINE lanes<To, Arch> bit_cast_to(const lanes<From, Arch>& x) noexcept {
+  return std::bit_cast<lanes<To, Arch>>(x);
+}
+
+/// a b + c with one rounding wherever the instruction set has it. (xsimd 8.1 rounds twice on AVX-512, hence the intrinsic.)
+template <class T, class Arch>
+RUNNEL_INLINE lanes<T, Arch> fma(const lanes<T, Arch>& a, const lanes<T, Arch>& b, const lanes<T, Arch>& c) noexcept {
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    if constexpr (std::is_same_v<T, float>) {
+      return _mm512_fmadd_ps(a, b, c);
+    } else {
+      return _mm512_fmadd_pd(a, b, c);
+    }
+  }
+#endif
+  return xsimd::fma(a, b, c);
+}
+
+/// Calls `f(integral_constant<size_t, 0>)` to `f(integral_constant<size_t, Count - 1>)`, unrolled at any optimisation level, so
+/// that arrays of registers indexed by the argument stay in registers.
+template <std::size_t Count, class F>
+RUNNEL_INLINE void unroll(F&& f) noexcept {
+  [&]<std::size_t... I>(std::index_sequence<I...>) RUNNEL_LAMBDA_INLINE {
+    (f(std::integral_constant<std::size_t, I>{}), ...);
+  }(std::make_index_sequence<Count>{});
+}
+
+/// Sum over lanes in an order fixed by the instruction set.
+template <class T, class Arch>
+RUNNEL_INLINE T sum(const lanes<T, Arch>& x) noexcept {
+  if constexpr (requires { reduce_add(x); }) {
+    return reduce_add(x);
+  } else {
+    return hadd(x);
+  }
+}
+
+template <class T, class Arch>
+RUNNEL_INLINE T maximum(const lanes<T, Arch>& x) noexcept {
+  alignas(64) std::array<T, width<T, Arch>> values;
+  x.store_aligned(values.data());
+  return *std::max_element(values.begin(), values.end());
+}
+
+/// 0, 1, 2, ...
+template <class T, class Arch>
+RUNNEL_INLINE lanes<T, Arch> iota() noexcept {
+  alignas(64) std::array<T, width<T, Arch>> values;
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(i);
+  return lanes<T, Arch>::load_aligned(values.data());
+}
+
+/// The IEEE binary16 in the low half of each 32-bit word (upper half ignored), as float. Exact, denormals and all.
+template <class Arch>
+RUNNEL_INLINE lanes<float, Arch> half_to_float(const lanes<std::int32_t, Arch>& words) noexcept {
+  using ints = lanes<std::int32_t, Arch>;
+  using floats = lanes<float, Arch>;
+  const ints magnitude = (words & ints(0x7fff)) << 13;
+  const ints sign = (words & ints(0x8000)) << 16;
+  // The exponent of a half sits 112 below a float's; the product moves it and makes denormals normal in one exact step.
+  const floats scaled = bit_cast_to<float>(magnitude) * floats(0x1p112f);
+  const floats special = bit_cast_to<float>(magnitude | ints(0x7f800000));
+  const floats value = xsimd::select(scaled >= floats(65536.0f), special, scaled);
+  return bit_cast_to<float>(bit_cast_to<std::int32_t>(value) | sign);
+}
+
+}  // namespace simd
+
+/// The best instruction set of this build.
+inline constexpr instruction_set best_instruction_set = simd::best;
+
+[[nodiscard]] constexpr std::string_view name_of(instruction_set which) noexcept {
+  constexpr std::string_view names[] = {"baseline", "avx2", "avx512"};
+  return names[static_cast<std::size_t>(which)];
+}
+
+}  // namespace runnel

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include <runnel/core/aligned_buffer.hpp>
+
+namespace runnel {
+
+/// Bump allocator for the values of one step: grows while warming up, then gives out the same memory at every step.
+///
+/// Nothing is freed one by one; `mark` and `release` bracket a scope, `reset` starts the next step. One thread.
+class workspace {
+ public:
+  /// `count` elements of T, 64-byte aligned, contents unset. Valid until released or reset.
+  template <class T>
+  [[nodiscard]] T* take(std::size_t count) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    const std::size_t bytes = (count * sizeof(T) + memory_alignment - 1) / memory_alignment * memory_alignment;
+    while (chunk_ < chunks_.size() && used_ + bytes > chunks_[chunk_].size()) {
+      ++chunk_;
+      used_ = 0;
+    }
+    if (chunk_ == chunks_.size()) {
+      chunks_.push_back(aligned_buffer<std::byte>::for_overwrite(std::max(bytes, min_chunk_bytes)));
+    }
+    std::byte* start = chunks_[chunk_].data() + used_;
+    used_ += bytes;
+    return reinterpret_cast<T*>(start);
+  }
+
+  /// A point to release to.
+  struct marker {
+    std::size_t chunk = 0;
+    std::size_t used = 0;
+  };
+  [[nodiscard]] marker mark() const noexcept { return {chunk_, used_}; }
+  void release(marker point) noexcept {
+    chunk_ = point.chunk;
+    used_ = point.used;
+  }
+  void reset() noexcept { release({}); }
+
+  /// Bytes held, used or not.
+  [[nodiscard]] std::size_t capacity() const noexcept {
+    std::size_t total = 0;
+    for (const auto& chunk : chunks_) total += chunk.size();
+    return total;
+  }
+
+ private:
+  static constexpr std::size_t min_chunk_bytes = std::size_t{1} << 20;
+
+  std::vector<aligned_buffer<std::byte>> chunks_;
+  std::size_t chunk_ = 0;
+  std::size_t used_ = 0;
+};
+
+}  // namespace runnel

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <runnel/core/error.hpp>
+#include <runnel/io/atomic_file.hpp>
+#include <runnel/io/checked.hpp>
+#include <runnel/io/gguf.hpp>
+#include <runnel/io/gguf_value.hpp>
+#include <runnel/quant/format.hpp>
+
+namespace runnel::io {
+
+/// Builds a GGUF file, version 3, and writes it atomically.
+///
+///     gguf_writer out;
+///     out.set("general.architecture", "llama");
+///     out.set("llama.block_count", std::uint32_t{2});
+///     out.add_tensor("token_embd.weight", quant::weight_format::f32, {8, 4}, std::as_bytes(std::span(values)));
+///     out.write("tiny.gguf");
+class gguf_writer {
+ public:
+  /// Makes the bytes of a tensor when they are needed; called once in every `write`.
+  using producer = std::function<std::vector<std::byte>()>;
+
+  /// Sets a number or a truth value; its C++ type decides the type in the file (`std::uint32_t` is what most keys
+  /// want). A key set before keeps its place. Throws config_error if the key is empty or too long, or for a senseless
+  /// general.alignment.
+  template <class T>
+    requires std::is_arithmetic_v<T>
+  void set(std::string_view key, T value) {
+    set(key, gguf_value(gguf_value::storage(exact(value))));
+  }
+
+  /// Sets a string.
+  void set(std::string_view key, std::string_view text) { set(key, gguf_value(gguf_value::storage(text))); }
+  void set(std::string_view key, const char* text) { set(key, std::string_view(text)); }
+  void set(std::string_view key, const std::string& text) { set(key, std::string_view(text)); }
+
+  /// Sets an array of numbers.
+  template <class T>
+    requires(gguf_element<T> && std::is_arithmetic_v<T>)
+  void set(std::string_view key, std::span<const T> values) {
+    set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<T>(values.begin(), values.end())))));
+  }
+  template <class T>
+    requires(gguf_element<T> && std::is_arithmetic_v<T>)
+  void set(std::string_view key, const std::vector<T>& values) {
+    set(key, std::span<const T>(values));
+  }
+
+  /// Sets an array of truth values.
+  void set(std::string_view key, const std::vector<bool>& values) {
+    std::vector<gguf_bool> list;
+    list.reserve(values.size());
+    for (const bool value : values)
+      list.push_back(value ? gguf_bool::yes : gguf_bool::no);
+    set(key, gguf_value(gguf_value::storage(gguf_array(std::move(list)))));
+  }
+
+  /// Sets an array of strings.
+  void set(std::string_view key, std::span<const std::string_view> texts) {
+    set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<std::string_view>(texts.begin(), texts.end())))));
+  }
+  void set(std::string_view key, std::span<const std::string> texts) {
+    set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<std::string_view>(texts.begin(), texts.end())))));
+  }
+  void set(std::string_view key, const std::vector<std::string>& texts) {
+    set(key, std::span<const std::string>(texts));
+  }
+  void set(std::string_view key, const std::vector<std::string_view>& texts) {
+    set(key, std::span<const std::string_view>(texts));
+  }
+
+  /// Sets a value as a reader found it; nothing of it is kept by reference.
+  void set(std::string_view key, const gguf_value& value);
+
+  /// Takes over all metadata of `other`.
+  void set_all(const gguf_file& other) {
+    for (const gguf_entry& line : other.metadata())
+      set(line.key, line.value);
+  }
+
+  /// Adds a tensor; `shape` is row-major, outermost size first. The bytes are not copied: they must live until
+  /// `write` is done. Throws config_error for a name that is empty or taken, shape_error if bytes and shape disagree.
+  void add_tensor(std::string name, quant::weight_format format, std::vector<std::uint64_t> shape,
+                  std::span<const std::byte> bytes) {
+    check_size(name, size_of(name, format, shape), bytes.size());
+    add(std::move(name), format, std::move(shape), bytes, nullptr);
+  }
+
+  /// Adds a tensor whose bytes are made while writing, so that a large model is never in memory at once.
+  void add_tensor(std::string name, quant::weight_format format, std::vector<std::uint64_t> shape, producer make) {
+    expect(static_cast<bool>(make), "tensor ", in_quotes(name), ": the producer is empty");
+    add(std::move(name), format, std::move(shape), {}, std::move(make));
+  }
+
+  /// Writes the file. Throws io_error that names the path and the reason (then no file appears), shape_error if a
+  /// producer makes another number of bytes than its shape takes.
+  void write(const std::filesystem::path& path) const;
+
+ private:
+  struct entry {
+    std::string key;
+    std::string payload;  ///< type and value as they stand in the file
+  };
+  struct tensor {
+    std::string name;
+    quant::weight_format format;
+    std::vector<std::uint64_t> shape;
+    std::uint64_t size;
+    std::span<const std::byte> bytes;
+    producer make;
+  };
+
+  /// The same value in the fixed-width type of its size: `long` and `long long` are one type here.
+  template <class T>
+  static auto exact(T value) noexcept {
+    if constexpr (std::is_same_v<T, bool> || std::is_floating_point_v<T>) {
+      static_assert(!std::is_same_v<T, long double>, "GGUF has no such type");
+      return value;
+    } else if constexpr (std::is_signed_v<T>) {
+      if constexpr (sizeof(T) == 1)
+        return static_cast<std::int8_t>(value);
+      else if constexpr (sizeof(T) == 2)
+        return static_cast<std::int16_t>(value);
+      else if constexpr (sizeof(T) == 4)
+        return static_cast<std::int32_t>(value);
+      else
+        return static_cast<std::int64_t>(value);
+    } else {
+      if constexpr (sizeof(T) == 1)
+        return static_cast<std::uint8_t>(value);
+      else if constexpr (sizeof(T) == 2)
+        return static_cast<std::uint16_t>(value);
+      else if constexpr (sizeof(T) == 4)
+        return static_cast<std::uint32_t>(value);
+      else
+        return static_cast<std::uint64_t>(value);
+    }
+  }
+
+  template <class T>
+  static void append(std::string& out, const T& value) {
+    if constexpr (std::is_same_v<T, std::string_view>) {
+      append(out, static_cast<std::uint64_t>(value.size()));
+      out += value;
+    } else {
+      char raw[sizeof(T)];
+      std::memcpy(raw, &value, sizeof(T));
+      out.append(raw, sizeof(T));
+    }
+  }
+
+  static std::string encode(const gguf_value& value);
+
+  static std::uint64_t size_of(const std::string& name, quant::weight_format format,
+                               std::span<const std::uint64_t> shape) {
+    const auto elements = checked_product(shape);
+    const std::uint64_t row = shape.empty() ? 1 : shape.back();
+    const auto size =
+        elements && row % quant::info(format).block_size == 0 ? quant::try_bytes_for(format, *elements) : std::nullopt;
+    if (!size) {
+      throw shape_error(message("tensor ", in_quotes(name), ": shape ", shape_text(shape), " cannot be stored as ",
+                                quant::info(format).name, " (blocks of ", quant::info(format).block_size, ")"));
+    }
+    return *size;
+  }
+
+  static void check_size(const std::string& name, std::uint64_t wanted, std::uint64_t found) {
+    if (wanted == found)
+      return;
+    throw shape_error(
+        message("tensor ", in_quotes(name), ": its shape takes ", wanted, " bytes, but ", found, " were given"));
+  }
+
+  void add(std::string name, quant::weight_format format, std::vector<std::uint64_t> shape,
+           std::span<const std::byte> bytes, producer make) {
+    const std::uint64_t size = size_of(name, format, shape);
+    if (name.empty())
+      throw config_error("a tensor needs a name");
+    if (shape.size() > gguf_file::most_dimensions) {
+      throw shape_error(message("tensor ", in_quotes(name), ": ", shape.size(), " dimensions are more than ",
+                                gguf_file::most_dimensions));
+    }
+    if (!tensor_names_.emplace(name, tensors_.size()).second) {
+      throw config_error(message("tensor ", in_quotes(name), " was added before"));
+    }
+    tensors_.push_back({std::move(name), format, std::move(shape), size, bytes, std::move(make)});
+  }
+
+  [[nodiscard]] std::string header() const;
+
+  std::vector<entry> entries_;
+  std::unordered_map<std::string, std::size_t> keys_;
+  std::vector<tensor> tensors_;
+  std::unordered_map<std::string, std::size_t> tensor_names_;
+  std::uint64_t alignment_ = gguf_file::default_alignment;
+};
+
+inline std::string gguf_writer::encode(const gguf_value& value) {
+  std::string out;
+  append(out, static_cast<std::uint32_t>(value.type()));
+  std::visit(
+      [&out](const auto& held) {
+        using held_type = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<held_type, bool>) {
+          append(out, static_cast<std::uint8_t>(held ? 1 : 0));
+        } else if constexpr (!std::is_same_v<held_type, gguf_array>) {
+          append(out, held);
+        } else {
+          append(out, static_cast<std::uint32_t>(held.element_type()));
+          append(out, static_cast<std::uint64_t>(held.size()));
+          std::visit(
+              [&out](const auto& list) {
+                if constexpr (!std::is_same_v<std::decay_t<decltype(list)>, std::monostate>) {
+                  for (const auto& element : list)
+                    append(out, element);
+                }
+              },
+              held.values());
+        }
+      },
+      value.value());
+  return out;
+}
+
+inline void gguf_writer::set(std::string_view key, const gguf_value& value) {
+  if (key.empty() || key.size() > 65535)
+    throw config_error(message("a metadata key has 1 to 65535 bytes, not ", key.size()));
+  if (key == "general.alignment") {
+    const auto alignment = value.as<std::uint64_t>();
+    if (!alignment || !std::has_single_bit(*alignment) || *alignment > gguf_file::largest_alignment) {
+      throw config_error(message("key 'general.alignment': expected a power of two up to ",
+                                 gguf_file::largest_alignment, ", found ", value.describe()));
+    }
+    alignment_ = *alignment;
+  }
+  const auto [at, fresh] = keys_.emplace(std::string(key), entries_.size());
+  if (fresh)
+    entries_.push_back({std::string(key), encode(value)});
+  else
+    entries_[at->second].payload = encode(value);
+}
+
+inline std::string gguf_writer::header() const {
+  std::string out = "GGUF";
+  append(out, std::uint32_t{3});
+  append(out, static_cast<std::uint64_t>(tensors_.size()));
+  append(out, static_cast<std::uint64_t>(entries_.size()));
+  for (const entry& line : entries_) {
+    append(out, std::string_view(line.key));
+    out += line.payload;
+  }
+  std::uint64_t offset = 0;
+  for (const tensor& one : tensors_) {
+    append(out, std::string_view(one.name));
+    append(out, static_cast<std::uint32_t>(one.shape.size()));
+    for (auto size = one.shape.rbegin(); size != one.shape.rend(); ++size)
+      append(out, *size);
+    append(out, quant::info(one.format).ggml_type);
+    append(out, offset);
+    const auto end = checked_add(offset, one.size);
+    const auto padded = end ? checked_add(*end, alignment_ - 1) : std::nullopt;
+    if (!padded)
+      throw limit_error(message("tensor ", in_quotes(one.name), ": the file would pass 2^64 bytes"));
+    offset = *padded / alignment_ * alignment_;
+  }
+  return out;
+}
+
+inline void gguf_writer::write(const std::filesystem::path& path) const {
+  const std::string head = header();
+  atomic_file out(path);
+  out.write(head);
+  out.pad(alignment_);
+  for (const tensor& one : tensors_) {
+    if (one.make) {
+      const std::vector<std::byte> made = one.make();
+      check_size(one.name, one.size, made.size());
+      out.write(made);
+    } else {
+      out.write(one.bytes);
+    }
+    out.pad(alignment_);
+  }
+  out.commit();
+}
+
+}  // namespace runnel::io

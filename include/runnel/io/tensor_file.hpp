@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <runnel/core/error.hpp>
+#include <runnel/io/checked.hpp>
+#include <runnel/io/mmap.hpp>
+#include <runnel/quant/format.hpp>
+
+namespace runnel::io {
+
+/// A tensor as it lies in a file; readers of every container hand out this. The span points into the map and is valid
+/// as long as the reader lives. It is aligned as the container aligns it, which for safetensors may be not at all.
+struct stored_tensor {
+  std::string name;
+  /// How the values are coded; empty if the library has no codec for them (listing such a tensor works, loading does
+  /// not).
+  std::optional<quant::weight_format> format;
+  /// The type as the container spells it, such as `Q4_K` or `I64`; always set.
+  std::string type_name;
+  /// Row-major, outermost size first (the reverse of GGUF's order). Empty for a scalar; sizes may be zero.
+  std::vector<std::uint64_t> shape;
+  std::span<const std::byte> bytes;
+  /// Where `bytes` begins in the file, for `mapped_file::release`.
+  std::uint64_t file_offset = 0;
+  const mapped_file* file = nullptr;
+
+  /// Number of values; readers have checked that it fits 64 bits.
+  [[nodiscard]] std::uint64_t elements() const noexcept { return checked_product(shape).value_or(0); }
+
+  /// The format, for loading. Throws format_error that names file, tensor and type if there is no codec for it.
+  [[nodiscard]] quant::weight_format loadable_format() const {
+    expect<format_error>(format.has_value(), file != nullptr ? file->name() : std::string(), ": tensor ",
+                         in_quotes(name), ": values of type ", type_name,
+                         " can be listed but not loaded; convert the file to one of f32, f16, "
+                         "bf16, q8_0, q4_0, q4_1");
+    return *format;
+  }
+
+  /// Tells the system that the bytes in the file are not needed in memory for now.
+  void release() const noexcept {
+    if (file != nullptr)
+      file->release(file_offset, bytes.size());
+  }
+};
+
+}  // namespace runnel::io

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <span>
+
+#include <runnel/core/aligned_buffer.hpp>
+#include <runnel/core/simd.hpp>
+#include <runnel/position/row_table.hpp>
+
+/// \file
+/// Range attention: the one primitive behind every plan (paper Fig. 2 right; eq. 6 split over segments).
+///
+/// A query row attends to key segments, to a visible range in each. Keys lie in pages of 64: per key/value head a block of
+/// keys [head_dim, 64] (a lane is a key) and a block of values [64, padded head_dim] (a lane is a feature). Softmax is online,
+/// page by page. Row purity: pages are anchored at storage 0; each score is one chain over head_dim and each output feature one
+/// chain over the row's own visible keys in ascending order, so neither chunking nor neighbouring rows change a bit.
+
+namespace runnel::kernels {
+
+/// Keys a page.
+inline constexpr index_t page_keys = 64;
+
+/// Head size rounded up so that rows of values are whole cache lines.
+template <class T>
+[[nodiscard]] constexpr index_t padded_head_dim(index_t head_dim) noexcept {
+  constexpr auto line = static_cast<index_t>(memory_alignment / sizeof(T));
+  return (head_dim + line - 1) / line * line;
+}
+
+/// Elements of one page for one key/value head.
+template <class T>
+[[nodiscard]] constexpr index_t page_head_elements(index_t head_dim) noexcept {
+  return page_keys * (head_dim + padded_head_dim<T>(head_dim));
+}
+
+/// Writes the key and value of one row at `storage`: `key` and `value` are [kv_heads, head_dim], `page` the page it falls in.
+template <class T>
+void store_key_value(T* page, index_t storage, index_t kv_heads, index_t head_dim, const T* key, const T* value) noexcept {
+  const index_t slot = storage % page_keys;
+  const index_t padded = padded_head_dim<T>(head_dim);
+  for (index_t h = 0; h < kv_heads; ++h) {
+    T* keys = page + h * page_head_elements<T>(head_dim);
+    T* values = keys + head_dim * page_keys + slot * padded;
+    for (index_t i = 0; i < head_dim; ++i) keys[i * page_keys + slot] = key[h * head_dim + i];
+    for (index_t i = 0; i < head_dim; ++i) values[i] = value[h * head_dim + i];
+  }
+}
+
+/// One segment of keys as the rows of a pass see it.
+template <class T>
+struct attention_segment {
+  const T* queries = nullptr;          // [rows, heads, head_dim], rotated by value + offset toward this segment
+  std::span<const key_range> ranges;   // [rows]
+  std::span<T* const> pages;           // of the segment's store
+};
+
+/// One pass of range attention over one stream.
+template <class T>
+struct attention_args {
+  index_t heads = 0;
+  index_t kv_heads = 0;
+  index_t head_dim = 0;
+  T scale = 1;
+  T soft_cap = 0;  // 0: none; else scores become cap tanh(score / cap)
+  std::span<const attention_segment<T>> segments;
+  T* out = nullptr;  // [rows, heads, head_dim]
+};
+
+/// Query rows that share a page while it is in the first cache.
+inline constexpr index_t attention_rows = 16;
+
+/// Elements of scratch that `range_attention` needs for `queries` = rows x heads a key/value head.
+template <class T>
+[[nodiscard]] constexpr std::size_t attention_scratch(index_t queries, index_t head_dim) noexcept {
+  constexpr index_t widest = 16;
+  return static_cast<std::size_t>(queries * (padded_head_dim<T>(head_dim) + 2 * widest));
+}
+
+namespace detail {
+
+/// What online softmax carries from page to page for one query vector.
+template <class T>
+struct softmax_state {
+  T* sums;     // [padded head_dim] weighted values
+  T* weights;  // one register: sum of weights by lane
+  T* maximum;  // [1]
+};
+
+/// Scores of `Count` query vectors against the keys of one page, then their weighted values.
+template <class Arch, class T>
+struct page_pass {
+  static constexpr std::size_t width = simd::width<T, Arch>;
+  static constexpr auto lanes_a_register = static_cast<index_t>(width);
+  static constexpr std::size_t columns = std::min<std::size_t>(simd::registers<Arch> == 32 ? 4 : 2,
+                                                               static_cast<std::size_t>(page_keys) / width);
+  using batch = simd::lanes<T, Arch>;
+  using scores = std::array<T, static_cast<std::size_t>(page_keys)>;
+
+  const attention_args<T>& args;
+  const T* keys;    // [head_dim, 64]
+  const T* values;  // [64, padded]
+
+  template <std::size_t Count>
+  void run(const std::array<const T*, 4>& queries, const std::array<key_range, 4>& visible,
+           const std::array<softmax_state<T>, 4>& states) const noexcept {
+    alignas(64) std::array<scores, Count> weights;
+    std::int32_t first = visible[0].begin, last = visible[0].end;
+    for (std::size_t q = 1; q < Count; ++q) {
+      first = std::min(first, visible[q].begin);
+      last = std::max(last, visible[q].end);
+    }
+    constexpr auto stride = static_cast<std::int32_t>(columns * width);
+    for (std::int32_t at = first / stride * stride; at < last; at += stride) score<Count>(queries, at, weights);
+    for (std::size_t q = 0; q < Count; ++q) soften(weights[q], visible[q], states[q]);
+    weigh<Count>(weights, visible, states);
+  }
+
+ private:
+  template <std::size_t Count>
+  void score(const std::array<const T*, 4>& queries, std::int32_t at, std::array<scores, Count>& out) const noexcept {
+    std::array<std::array<batch, columns>, Count> sums;
+    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[q][v] = batch(T(0)); });
+    });
+    const T* key = keys + at;
+    for (index_t i = 0; i < args.head_dim; ++i, key += page_keys) {
+      std::array<batch, columns> k;
+      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { k[v] = batch::load_aligned(key + v * width); });
+      simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+        const batch value(queries[q][i]);
+        simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[q][v] = simd::fma(value, k[v], sums[q][v]); });
+      });
+    }
+    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
+        sums[q][v].store_aligned(out[q].data() + static_cast<std::size_t>(at) + v * width);
+      });
+    });
+  }
+
+  /// Scores become weights relative to the running maximum; earlier sums are brought to the new maximum.
+  void soften(scores& row, key_range visible, const softmax_state<T>& state) const noexcept {
+    if (visible.begin >= visible.end) return;
+    const std::int32_t start = visible.begin / static_cast<std::int32_t>(width) * static_cast<std::int32_t>(width);
+    const batch lowest(-std::numeric_limits<T>::infinity());
+    const batch lane = simd::iota<T, Arch>();
+    batch most = lowest;
+    for (std::int32_t at = start; at < visible.end; at += static_cast<std::int32_t>(width)) {
+      const auto index = static_cast<std::size_t>(at);
+      batch s = batch::load_aligned(row.data() + index) * batch(args.scale);
+      if (args.soft_cap > 0) s = batch(args.soft_cap) * xsimd::tanh(s / batch(args.soft_cap));
+      const batch key = lane + batch(static_cast<T>(at));
+      s = xsimd::select(key >= batch(static_cast<T>(visible.begin)), s, lowest);
+      s = xsimd::select(key < batch(static_cast<T>(visible.end)), s, lowest);
+      s.store_aligned(row.data() + index);
+      most = xsimd::max(most, s);
+    }
+    const T highest = simd::maximum(most);
+    if (highest > *state.maximum) {
+      rescale(state, std::exp(*state.maximum - highest));
+      *state.maximum = highest;
+    }
+    batch total = batch::load_aligned(state.weights);
+    for (std::int32_t at = start; at < visible.end; at += static_cast<std::int32_t>(width)) {
+      T* weight = row.data() + static_cast<std::size_t>(at);
+      const batch s = batch::load_aligned(weight);
+      const batch e = xsimd::select(s > lowest, xsimd::exp(s - batch(*state.maximum)), batch(T(0)));
+      e.store_aligned(weight);
+      total = total + e;
+    }
+    total.store_aligned(state.weights);
+  }
+
+  void rescale(const softmax_state<T>& state, T factor) const noexcept {
+    const batch by(factor);
+    (batch::load_aligned(state.weights) * by).store_aligned(state.weights);
+    for (index_t i = 0; i < padded_head_dim<T>(args.head_dim); i += lanes_a_register) {
+      (batch::load_aligned(state.sums + i) * by).store_aligned(state.sums + i);
+    }
+  }
+
+  /// Adds the weighted values of keys [begin, end) to registers of features [feature, feature + columns * width).
+  template <std::size_t Count, std::size_t Columns>
+  RUNNEL_INLINE void accumulate(std::array<std::array<batch, Columns>, Count>& sums, const T* const* weights, index_t feature,
+                                std::int32_t begin, std::int32_t end) const noexcept {
+    const index_t padded = padded_head_dim<T>(args.head_dim);
+    for (std::int32_t key = begin; key < end; ++key) {
+      const T* value = values + key * padded + feature;
+      std::array<batch, Columns> v;
+      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE { v[c] = batch::load_aligned(value + c * width); });
+      simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+        const batch weight(weights[q][key]);
+        simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE { sums[q][c] = simd::fma(weight, v[c], sums[q][c]); });
+      });
+    }
+  }
+
+  template <std::size_t Count, std::size_t Columns>
+  RUNNEL_INLINE void weigh_features(const std::array<scores, Count>& weights, const std::array<key_range, 4>& visible,
+                                    const std::array<softmax_state<T>, 4>& states, index_t feature) const noexcept {
+    std::array<std::array<batch, Columns>, Count> sums;
+    std::array<const T*, Count> rows;
+    std::int32_t begin = visible[0].begin, end = visible[0].end;
+    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+      rows[q] = weights[q].data();
+      begin = std::max(begin, visible[q].begin);
+      end = std::min(end, visible[q].end);
+      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
+        sums[q][c] = batch::load_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
+      });
+    });
+    if (begin >= end) begin = end = visible[0].end;  // nothing in common: each row alone
+    const auto alone = [&](auto q, std::int32_t from, std::int32_t to) RUNNEL_LAMBDA_INLINE {
+      std::array<std::array<batch, Columns>, 1> one{sums[q]};
+      accumulate<1, Columns>(one, rows.data() + q, feature, from, to);
+      sums[q] = one[0];
+    };
+    // Keys that all rows see share the loads of values; what a row sees before and after stays in its own order.
+    const bool shared = begin < end;
+    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+      alone(q, visible[q].begin, shared ? begin : visible[q].end);
+    });
+    if (shared) {
+      accumulate<Count, Columns>(sums, rows.data(), feature, begin, end);
+      simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE { alone(q, end, visible[q].end); });
+    }
+    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
+        sums[q][c].store_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
+      });
+    });
+  }
+
+  template <std::size_t Count>
+  void weigh(const std::array<scores, Count>& weights, const std::array<key_range, 4>& visible,
+             const std::array<softmax_state<T>, 4>& states) const noexcept {
+    constexpr auto wide = static_cast<index_t>(columns * width);
+    const index_t padded = padded_head_dim<T>(args.head_dim);
+    index_t feature = 0;
+    for (; feature + wide <= padded; feature += wide) weigh_features<Count, columns>(weights, visible, states, feature);
+    for (; feature < padded; feature += lanes_a_register) weigh_features<Count, 1>(weights, visible, states, feature);
+  }
+};
+
+}  // namespace detail
+
+/// Rows [row_begin, row_end) (at most `attention_rows`) of one key/value head. `scratch` is 64-byte aligned.
+template <class Arch, class T>
+void range_attention(const attention_args<T>& args, index_t row_begin, index_t row_end, index_t kv_head, T* scratch) noexcept {
+  constexpr std::size_t width = simd::width<T, Arch>;
+  constexpr index_t widest = 16;
+  using batch = simd::lanes<T, Arch>;
+  const index_t padded = padded_head_dim<T>(args.head_dim);
+  const index_t group = args.heads / args.kv_heads;
+  const index_t count = (row_end - row_begin) * group;
+  T* const sums = scratch;
+  T* const weights = sums + count * padded;
+  T* const maxima = weights + count * widest;
+  std::fill(sums, weights + count * widest, T(0));
+  for (index_t q = 0; q < count; ++q) maxima[q * widest] = -std::numeric_limits<T>::infinity();
+
+  for (const attention_segment<T>& segment : args.segments) {
+    std::int32_t first = std::numeric_limits<std::int32_t>::max(), last = 0;
+    for (index_t row = row_begin; row < row_end; ++row) {
+      const key_range range = segment.ranges[static_cast<std::size_t>(row)];
+      if (range.begin >= range.end) continue;
+      first = std::min(first, range.begin);
+      last = std::max(last, range.end);
+    }
+    for (auto page = static_cast<std::int32_t>(first / page_keys); page * page_keys < last; ++page) {
+      const T* keys = segment.pages[static_cast<std::size_t>(page)] + kv_head * page_head_elements<T>(args.head_dim);
+      const detail::page_pass<Arch, T> pass{args, keys, keys + args.head_dim * page_keys};
+      const auto start = static_cast<std::int32_t>(page * page_keys);
+      std::array<const T*, 4> queries{};
+      std::array<key_range, 4> visible{};
+      std::array<detail::softmax_state<T>, 4> states{};
+      std::size_t pending = 0;
+      const auto flush = [&] {
+        switch (pending) {
+          case 1: pass.template run<1>(queries, visible, states); break;
+          case 2: pass.template run<2>(queries, visible, states); break;
+          case 3: pass.template run<3>(queries, visible, states); break;
+          case 4: pass.template run<4>(queries, visible, states); break;
+          default: break;
+        }
+        pending = 0;
+      };
+      for (index_t q = 0; q < count; ++q) {
+        const index_t row = row_begin + q / group;
+        key_range range = segment.ranges[static_cast<std::size_t>(row)];
+        range.begin = std::max(range.begin - start, 0);
+        range.end = std::min(range.end - start, static_cast<std::int32_t>(page_keys));
+        if (range.begin >= range.end) continue;
+        const index_t head = kv_head * group + q % group;
+        queries[pending] = segment.queries + (row * args.heads + head) * args.head_dim;
+        visible[pending] = range;
+        states[pending] = {sums + q * padded, weights + q * widest, maxima + q * widest};
+        if (++pending == 4) flush();
+      }
+      flush();
+    }
+  }
+
+  for (index_t q = 0; q < count; ++q) {
+    const index_t row = row_begin + q / group;
+    const index_t head = kv_head * group + q % group;
+    T* out = args.out + (row * args.heads + head) * args.head_dim;
+    const T total = simd::sum(batch::load_aligned(weights + q * widest));
+    const T inverse = total > 0 ? T(1) / total : T(0);  // nothing visible gives zeros
+    for (index_t i = 0; i < args.head_dim; ++i) out[i] = sums[q * padded + i] * inverse;
+  }
+  static_assert(width <= static_cast<std::size_t>(widest));
+}
+
+}  // namespace runnel::kernels

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <runnel/cache/key_value_cache.hpp>
+#include <runnel/models/config.hpp>
+#include <runnel/nn/decoder_layer.hpp>
+
+namespace runnel::models {
+
+/// One stream's rows of a pass.
+struct stream_rows {
+  cache::key_value_cache* cache = nullptr;
+  const row_table* rows = nullptr;
+  std::span<const std::int32_t> tokens;    ///< [rows]
+  std::span<const index_t> logit_rows;     ///< rows whose logits are wanted, as indices into `rows`
+};
+
+/// The weights of a decoder, module by module.
+template <class Parameters>
+struct decoder_weights {
+  nn::embedding<Parameters> embedding;
+  std::vector<nn::decoder_layer<Parameters>> layers;
+  nn::rms_norm<Parameters> norm;
+  nn::linear<Parameters> head;  // its matrix is empty where the head is tied to the embedding
+};
+
+/// A decoder-only transformer. Const and shared between threads and streams; it never knows which plan runs.
+class decoder {
+ public:
+  using parameters = nn::inference_parameters;
+
+  /// Throws format_error unless weights and config fit.
+  decoder(model_config config, decoder_weights<parameters> weights)
+      : config_(std::move(config)), weights_(std::move(weights)), rotary_{nn::rotary_frequencies(config_.rope)} {
+    validate(config_, "decoder");
+    expect<format_error>(static_cast<index_t>(weights_.layers.size()) == config_.num_hidden_layers, "decoder: expected ",
+                         config_.num_hidden_layers, " layers, found ", weights_.layers.size());
+  }
+
+  [[nodiscard]] const model_config& config() const noexcept { return config_; }
+
+  /// An empty cache for one stream.
+  [[nodiscard]] cache::key_value_cache make_cache() const {
+    return cache::key_value_cache({config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim});
+  }
+
+  /// One fused pass over the rows of any number of streams: stores their keys and values and gives logits
+  /// [sum of logit_rows, vocab_size], valid until the context's next pass.
+  ///
+  /// Rows of a stream come in storage order per group, right after what its cache holds. A row's bits depend on nothing but its
+  /// own token, what it sees and the context's options. Throws config_error for rows or tokens that do not fit,
+  /// cancelled_error when stopped; caches then are as they were.
+  [[nodiscard]] tensor_view<const float, 2> forward(ops::eval& context, std::span<const stream_rows> streams) const {
+    std::vector<lengths> after;
+    after.reserve(streams.size());
+    for (const auto& stream : streams) after.push_back(check(stream));
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      for (std::size_t g = 0; g < num_groups; ++g) streams[i].cache->reserve(static_cast<group>(g), after[i][g]);
+    }
+    context.memory.reset();
+    tensor_view<const float, 2> logits;
+    context.team.run([&] { logits = run(context, streams); });
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      for (std::size_t g = 0; g < num_groups; ++g) streams[i].cache->commit(static_cast<group>(g), after[i][g]);
+    }
+    return logits;
+  }
+
+  /// Bytes of all weights as they lie in memory.
+  [[nodiscard]] std::size_t weight_bytes() const noexcept {
+    std::size_t total = weights_.embedding.weight.bytes() + weights_.head.weight.bytes();
+    for (const auto& layer : weights_.layers) {
+      for (const auto* matrix : {&layer.attention.query, &layer.attention.key, &layer.attention.value, &layer.attention.output,
+                                 &layer.mlp.gate, &layer.mlp.up, &layer.mlp.down}) {
+        total += matrix->weight.bytes();
+      }
+    }
+    return total;
+  }
+
+ private:
+  using lengths = std::array<index_t, num_groups>;
+
+  /// Checks a stream's rows against its cache; gives the lengths of its groups after the pass.
+  [[nodiscard]] lengths check(const stream_rows& stream) const {
+    const auto& rows = *stream.rows;
+    expect(static_cast<index_t>(stream.tokens.size()) == rows.size(), "forward: ", rows.size(), " rows but ",
+           stream.tokens.size(), " tokens");
+    for (const std::int32_t id : stream.tokens) {
+      expect(id >= 0 && id < config_.vocab_size, "forward: token id ", id, " is outside of the vocabulary of ",
+             config_.vocab_size);
+    }
+    lengths after{};
+    for (std::size_t g = 0; g < num_groups; ++g) after[g] = stream.cache->size(static_cast<group>(g));
+    for (std::size_t i = 0; i < rows.groups().size(); ++i) {
+      auto& length = after[static_cast<std::size_t>(rows.groups()[i])];
+      expect(rows.storage()[i] == length, "forward: row ", i, " is stored at ", rows.storage()[i], ", expected ", length,
+             ": rows of a group are appended in order");
+      ++length;
+    }
+    for (std::size_t s = 0; s < num_groups; ++s) {
+      for (const key_range range : rows.toward(s).ranges) {
+        expect(range.begin >= 0 && range.end <= after[s], "forward: a row sees keys [", range.begin, ", ", range.end, ") of ",
+               after[s]);
+      }
+    }
+    return after;
+  }
+
+  [[nodiscard]] tensor_view<const float, 2> run(ops::eval& context, std::span<const stream_rows> streams) const {
+    using stream_type = nn::attention_stream<cache::key_value_cache>;
+    std::vector<std::int32_t> tokens;
+    std::vector<index_t> wanted;
+    std::vector<stream_type> parts;
+    for (const auto& stream : streams) {
+      const auto first = static_cast<index_t>(tokens.size());
+      tokens.insert(tokens.end(), stream.tokens.begin(), stream.tokens.end());
+      for (const index_t row : stream.logit_rows) {
+        expect(row >= 0 && row < stream.rows->size(), "forward: logits of row ", row, " of ", stream.rows->size());
+        wanted.push_back(first + row);
+      }
+      parts.push_back({stream.rows, rotary_(context, *stream.rows), stream.cache, first});
+    }
+    auto x = weights_.embedding(context, tokens);
+    for (index_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+      x = context.block(x, [&] {
+        return weights_.layers[static_cast<std::size_t>(layer)](context, x, std::span<const stream_type>(parts), layer);
+      });
+    }
+    context.check_stop();
+    if (wanted.empty()) return {};
+    const auto last = weights_.norm(context, context(ops::select_rows{}, x, std::span<const index_t>(wanted)));
+    if (weights_.head.weight.outputs() != 0) return weights_.head(context, last);
+    return context(ops::product{}, last, weights_.embedding.weight);
+  }
+
+  model_config config_;
+  decoder_weights<parameters> weights_;
+  nn::rotary rotary_;
+};
+
+}  // namespace runnel::models

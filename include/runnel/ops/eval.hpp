@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <stop_token>
+#include <string_view>
+#include <utility>
+
+#include <runnel/core/simd.hpp>
+#include <runnel/core/thread_team.hpp>
+#include <runnel/core/workspace.hpp>
+#include <runnel/tensor/tensor.hpp>
+
+namespace runnel::ops {
+
+/// Scalars in which products are computed, whatever the weights are stored in.
+enum class compute_mode : std::uint8_t { f32 };
+
+[[nodiscard]] constexpr std::string_view name_of(compute_mode mode) noexcept {
+  constexpr std::string_view names[] = {"f32"};
+  return names[static_cast<std::size_t>(mode)];
+}
+
+/// How a step is computed. The result's bits depend on compute mode and instruction set, never on the thread count.
+struct eval_options {
+  int threads = 1;  ///< 0: one a processor
+  compute_mode compute = compute_mode::f32;
+  instruction_set instructions = best_instruction_set;
+};
+
+/// The context of inference: runs an op's `forward` at once, with memory that is reused from step to step and no tape.
+/// One per session; one thread at a time.
+///
+/// Modules are written over a context: `context(op, inputs...)` runs the op here, and records it on a tape in training.
+class eval {
+ public:
+  using value = tensor_view<float, 2>;  ///< [rows, features]
+
+  explicit eval(const eval_options& options = {}) : team(options.threads), options_(options) {
+    expect(compiled(options.instructions), "instruction set ", runnel::name_of(options.instructions),
+           " is not part of this build");
+  }
+
+  template <class Op, class... Inputs>
+  decltype(auto) operator()(const Op& op, Inputs&&... inputs) {
+    return op.forward(*this, std::forward<Inputs>(inputs)...);
+  }
+
+  [[nodiscard]] const eval_options& options() const noexcept { return options_; }
+
+  /// A new value for this step, contents unset.
+  [[nodiscard]] value make(index_t rows, index_t features) {
+    return {memory.take<float>(static_cast<std::size_t>(rows * features)), {rows, features}};
+  }
+
+  /// Runs `f(row, Arch)` for every row, in parallel where `work` (elements touched a row) makes it worth a hand-over.
+  template <class F>
+  void for_each_row(index_t rows, index_t work, F&& f) {
+    constexpr index_t worthwhile = 8192;
+    const index_t grain = std::max<index_t>(1, worthwhile / std::max<index_t>(1, work));
+    simd::with_arch(options_.instructions, [&]<class Arch>(Arch arch) {
+      team.parallel_for(rows, grain, [&](index_t begin, index_t end, int) {
+        for (index_t row = begin; row < end; ++row) f(row, arch);
+      });
+    });
+  }
+
+  /// Runs one layer `f() -> value` and keeps its result in `x`, giving back all other memory it took.
+  template <class F>
+  value block(const value& x, F&& f) {
+    check_stop();
+    const auto scope = memory.mark();
+    const value y = std::forward<F>(f)();
+    expect_shape(y.shape(), x.shape(), "block");
+    std::copy(y.data(), y.data() + y.size(), x.data());
+    memory.release(scope);
+    return x;
+  }
+
+  /// Throws cancelled_error if a stop was requested. Called between layers.
+  void check_stop() const { expect<cancelled_error>(!stop.stop_requested(), "stopped by the caller"); }
+
+  thread_team team;
+  workspace memory;
+  std::stop_token stop;
+
+ private:
+  static bool compiled(instruction_set which) noexcept { return simd::compiled(which); }
+
+  eval_options options_;
+};
+
+}  // namespace runnel::ops

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <runnel/core/aligned_buffer.hpp>
+#include <runnel/kernels/product.hpp>
+#include <runnel/quant/codecs.hpp>
+
+namespace runnel::ops {
+
+/// Where a matrix is taken from: rows of blocks as files hold them.
+struct matrix_source {
+  quant::weight_format format = quant::weight_format::f32;
+  index_t outputs = 0;
+  index_t inputs = 0;
+  std::span<const std::byte> bytes;     ///< [outputs, inputs] in `format`, row by row
+  std::span<const index_t> row_order;   ///< output n is stored row row_order[n]; empty: as stored
+};
+
+/// A weight matrix packed once for the kernels, its format erased: one switch a product. Immutable, shared between threads.
+class prepared_matrix {
+ public:
+  prepared_matrix() = default;
+
+  /// Packs. Throws shape_error if bytes, format and shape do not fit together. Takes about the memory of the source.
+  [[nodiscard]] static prepared_matrix prepare(const matrix_source& from) {
+    const auto& format = quant::info(from.format);
+    expect<shape_error>(from.outputs > 0 && from.inputs > 0, "matrix: shape [", from.outputs, ", ", from.inputs,
+                        "] must not be empty");
+    const auto inputs = static_cast<std::size_t>(from.inputs);
+    expect<shape_error>(inputs % format.block_size == 0, "matrix: ", inputs, " inputs are not a multiple of the ",
+                        format.block_size, " of a ", format.name, " block");
+    const std::size_t row_bytes = inputs / format.block_size * format.block_bytes;
+    expect<shape_error>(from.bytes.size() / row_bytes == static_cast<std::size_t>(from.outputs) &&
+                            from.bytes.size() % row_bytes == 0,
+                        "matrix: [", from.outputs, ", ", from.inputs, "] in ", format.name, " takes ", row_bytes,
+                        " bytes a row, found ", from.bytes.size(), " in all");
+    expect<shape_error>(from.row_order.empty() || static_cast<index_t>(from.row_order.size()) == from.outputs,
+                        "matrix: the row order names ", from.row_order.size(), " rows of ", from.outputs);
+    prepared_matrix out;
+    out.format_ = from.format;
+    out.outputs_ = from.outputs;
+    out.inputs_ = from.inputs;
+    quant::with_codec(from.format, [&]<class Codec>(Codec) { out.template pack<Codec>(from, row_bytes); });
+    return out;
+  }
+
+  [[nodiscard]] quant::weight_format format() const noexcept { return format_; }
+  [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
+  [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
+  [[nodiscard]] const quant::word* words() const noexcept { return words_.data(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return words_.size() * sizeof(quant::word); }
+
+  /// Output row n as floats (an embedding). `values` holds `inputs()`.
+  void decode_row(index_t n, std::span<float> values) const noexcept {
+    quant::with_codec(format_, [&]<class Codec>(Codec) {
+      constexpr auto width = static_cast<index_t>(quant::panel_features);
+      const index_t blocks = block_count<Codec>();
+      const quant::word* block = words_.data() + n / width * blocks * static_cast<index_t>(Codec::panel_words);
+      std::array<float, Codec::panel_inputs> buffer;
+      for (index_t b = 0; b < blocks; ++b, block += Codec::panel_words) {
+        Codec::unpack(block, static_cast<std::size_t>(n % width), buffer.data());
+        const index_t first = b * static_cast<index_t>(Codec::panel_inputs);
+        const auto count = std::min(Codec::panel_inputs, static_cast<std::size_t>(inputs_ - first));
+        std::copy_n(buffer.begin(), count, values.begin() + first);
+      }
+    });
+  }
+
+ private:
+  template <class Codec>
+  [[nodiscard]] index_t block_count() const noexcept {
+    constexpr auto step = static_cast<index_t>(Codec::panel_inputs);
+    return (inputs_ + step - 1) / step;
+  }
+
+  template <class Codec>
+  void pack(const matrix_source& from, std::size_t row_bytes) {
+    constexpr std::size_t file_blocks = Codec::panel_inputs / Codec::block_size;
+    const index_t blocks = block_count<Codec>();
+    const index_t panels = kernels::panel_count(outputs_);
+    words_ = aligned_buffer<quant::word>::for_overwrite(static_cast<std::size_t>(panels * blocks) * Codec::panel_words);
+    const std::vector<std::byte> zeros(file_blocks * Codec::block_bytes);
+    quant::word* out = words_.data();
+    for (index_t p = 0; p < panels; ++p) {
+      for (index_t b = 0; b < blocks; ++b, out += Codec::panel_words) {
+        quant::feature_blocks rows;
+        for (std::size_t f = 0; f < quant::panel_features; ++f) {
+          const index_t n = p * static_cast<index_t>(quant::panel_features) + static_cast<index_t>(f);
+          if (n >= outputs_) {
+            rows[f] = zeros.data();
+            continue;
+          }
+          const index_t stored = from.row_order.empty() ? n : from.row_order[static_cast<std::size_t>(n)];
+          rows[f] = from.bytes.data() + static_cast<std::size_t>(stored) * row_bytes +
+                    static_cast<std::size_t>(b) * file_blocks * Codec::block_bytes;
+        }
+        const auto left = static_cast<std::size_t>(inputs_ - b * static_cast<index_t>(Codec::panel_inputs));
+        Codec::pack(rows, std::min(Codec::panel_inputs, left), out);
+      }
+    }
+  }
+
+  quant::weight_format format_ = quant::weight_format::f32;
+  index_t outputs_ = 0;
+  index_t inputs_ = 0;
+  aligned_buffer<quant::word> words_;
+};
+
+}  // namespace runnel::ops

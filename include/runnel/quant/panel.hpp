@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <runnel/core/dtype.hpp>
+#include <runnel/core/simd.hpp>
+#include <runnel/quant/format.hpp>
+
+/// \file
+/// How prepared weights lie in memory, whatever their format.
+///
+/// A panel holds 32 output features side by side, so that a lane of a register is a feature and a dot product needs no
+/// horizontal sum: every output is one chain of fused multiply-adds over the inputs in ascending order, the same for one
+/// row and for a thousand (law 0). Panels are cut into blocks along the inputs. A block is rows of 32 words of 32 bits, one
+/// word a feature; how many inputs a word holds is the codec's business (1 f32, 2 bf16 or f16, 4 bytes, 8 nibbles).
+///
+/// A codec is a struct with
+///   format, block_size (inputs a block), block_bytes     as in files (GGUF)
+///   encode(values, bytes), decode(bytes, values)         one block, bit-compatible with GGUF
+///   panel_inputs, panel_words                            inputs and 32-bit words of a panel block
+///   pack(blocks of 32 features, count, words)            into the panel layout; count <= panel_inputs are there
+///   decode_lanes<Arch>(words, column, count, emit)       calls emit(k, lanes<float>) for inputs k < count of the block,
+///                                                        ascending; lanes are features [column, column + width)
+///   unpack(words, feature, values)                       one feature's panel_inputs values back, for embedding rows
+
+namespace runnel::quant {
+
+/// Features a panel.
+inline constexpr std::size_t panel_features = 32;
+
+using word = std::int32_t;
+
+/// The blocks of 32 features at one place along the inputs; features past the matrix point at a block of zeros.
+using feature_blocks = std::array<const std::byte*, panel_features>;
+
+namespace detail {
+
+template <class Arch>
+RUNNEL_INLINE simd::lanes<word, Arch> load_words(const word* words) noexcept {
+  return simd::lanes<word, Arch>::load_aligned(words);
+}
+
+[[nodiscard]] inline std::uint16_t load_half(const std::byte* bytes) noexcept {
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits;
+}
+
+inline void store_half(std::byte* bytes, f16 value) noexcept { std::memcpy(bytes, &value.bits, sizeof value.bits); }
+
+/// One f16 a feature in 16 words: features i and i + 16 share word i.
+inline void pack_scales(const feature_blocks& blocks, std::size_t offset, word* words) noexcept {
+  for (std::size_t i = 0; i < panel_features / 2; ++i) {
+    const std::uint32_t low = load_half(blocks[i] + offset);
+    const std::uint32_t high = load_half(blocks[i + panel_features / 2] + offset);
+    words[i] = static_cast<word>(low | (high << 16));
+  }
+}
+
+template <class Arch>
+RUNNEL_INLINE simd::lanes<float, Arch> load_scales(const word* words, std::size_t column) noexcept {
+  constexpr std::size_t half = panel_features / 2;
+  const auto pair = load_words<Arch>(words + column % half);
+  return simd::half_to_float<Arch>(column < half ? pair : pair >> 16);
+}
+
+[[nodiscard]] inline f16 unpack_scale(const word* words, std::size_t feature) noexcept {
+  constexpr std::size_t half = panel_features / 2;
+  const auto pair = static_cast<std::uint32_t>(words[feature % half]);
+  return f16::from_bits(static_cast<std::uint16_t>(feature < half ? pair : pair >> 16));
+}
+
+/// Nibble that holds input k of eight: 0..3 are the low nibbles of the four bytes, 4..7 the high ones.
+[[nodiscard]] constexpr int nibble_shift(std::size_t k) noexcept {
+  return static_cast<int>(k < 4 ? 8 * k : 8 * (k - 4) + 4);
+}
+
+/// The quants of a 4-bit block as GGUF stores them: byte j holds inputs j (low) and j + 16 (high).
+inline void pack_nibbles(const feature_blocks& blocks, std::size_t offset, word* words) noexcept {
+  for (std::size_t w = 0; w < 4; ++w) {
+    for (std::size_t f = 0; f < panel_features; ++f) {
+      std::uint32_t bits = 0;
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::size_t k = 8 * w + i;
+        const auto pair = static_cast<std::uint32_t>(blocks[f][offset + k % 16]);
+        bits |= (k < 16 ? pair & 15u : pair >> 4) << nibble_shift(i);
+      }
+      words[w * panel_features + f] = static_cast<word>(bits);
+    }
+  }
+}
+
+[[nodiscard]] inline int unpack_nibble(const word* words, std::size_t feature, std::size_t k) noexcept {
+  const auto bits = static_cast<std::uint32_t>(words[k / 8 * panel_features + feature]);
+  return static_cast<int>((bits >> nibble_shift(k % 8)) & 15u);
+}
+
+}  // namespace detail
+}  // namespace runnel::quant

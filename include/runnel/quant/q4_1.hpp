@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <runnel/quant/panel.hpp>
+
+namespace runnel::quant {
+
+/// 32 nibbles, one f16 scale and one f16 minimum: x = d q + m.
+struct q4_1_codec {
+  static constexpr weight_format format = weight_format::q4_1;
+  static constexpr std::size_t block_size = 32;
+  static constexpr std::size_t block_bytes = 20;
+  static constexpr std::size_t panel_inputs = 32;
+  static constexpr std::size_t panel_words = panel_features + 4 * panel_features;
+
+  static void encode(const float* values, std::byte* block) noexcept {
+    const auto [least, most] = std::minmax_element(values, values + block_size);
+    const float scale = (*most - *least) / 15.0f;
+    const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    const float minimum = *least;
+    detail::store_half(block, f16(scale));
+    detail::store_half(block + 2, f16(minimum));
+    const auto quant = [&](std::size_t k) {
+      return static_cast<unsigned>(std::min(15, static_cast<int>((values[k] - minimum) * inverse + 0.5f)));
+    };
+    for (std::size_t k = 0; k < 16; ++k) block[4 + k] = static_cast<std::byte>(quant(k) | quant(k + 16) << 4);
+  }
+
+  static void decode(const std::byte* block, float* values) noexcept {
+    const auto scale = static_cast<float>(f16::from_bits(detail::load_half(block)));
+    const auto minimum = static_cast<float>(f16::from_bits(detail::load_half(block + 2)));
+    for (std::size_t k = 0; k < 16; ++k) {
+      const auto pair = static_cast<unsigned>(block[4 + k]);
+      values[k] = scale * static_cast<float>(pair & 15u) + minimum;  // the product is exact, fused or not
+      values[k + 16] = scale * static_cast<float>(pair >> 4) + minimum;
+    }
+  }
+
+  /// Scale (low half) and minimum (high half) share a word, one word a feature.
+  static void pack(const feature_blocks& blocks, std::size_t, word* words) noexcept {
+    for (std::size_t f = 0; f < panel_features; ++f) {
+      const std::uint32_t scale = detail::load_half(blocks[f]);
+      const std::uint32_t minimum = detail::load_half(blocks[f] + 2);
+      words[f] = static_cast<word>(scale | (minimum << 16));
+    }
+    detail::pack_nibbles(blocks, 4, words + panel_features);
+  }
+
+  static void unpack(const word* words, std::size_t feature, float* values) noexcept {
+    const auto pair = static_cast<std::uint32_t>(words[feature]);
+    const auto scale = static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(pair)));
+    const auto minimum = static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(pair >> 16)));
+    for (std::size_t k = 0; k < block_size; ++k) {
+      values[k] = scale * static_cast<float>(detail::unpack_nibble(words + panel_features, feature, k)) + minimum;
+    }
+  }
+
+  template <class Arch, class Emit>
+  RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t, Emit&& emit) noexcept {
+    using ints = simd::lanes<word, Arch>;
+    const ints pair = detail::load_words<Arch>(words + column);
+    const auto scale = simd::half_to_float<Arch>(pair);
+    const auto minimum = simd::half_to_float<Arch>(pair >> 16);
+    const word* quants = words + panel_features + column;
+    simd::unroll<4>([&](auto w) RUNNEL_LAMBDA_INLINE {
+      const ints eight = detail::load_words<Arch>(quants + w * panel_features);
+      simd::unroll<8>([&](auto i) RUNNEL_LAMBDA_INLINE {
+        const ints quant = (eight >> detail::nibble_shift(i)) & ints(15);
+        emit(8 * w + i, simd::fma(scale, xsimd::to_float(quant), minimum));
+      });
+    });
+  }
+};
+
+}  // namespace runnel::quant

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <runnel/quant/panel.hpp>
+
+namespace runnel::quant {
+
+/// 32 signed bytes and one f16 scale: x = d q.
+struct q8_0_codec {
+  static constexpr weight_format format = weight_format::q8_0;
+  static constexpr std::size_t block_size = 32;
+  static constexpr std::size_t block_bytes = 34;
+  static constexpr std::size_t panel_inputs = 32;
+  static constexpr std::size_t panel_words = panel_features / 2 + 8 * panel_features;
+
+  static void encode(const float* values, std::byte* block) noexcept {
+    float largest = 0;
+    for (std::size_t k = 0; k < block_size; ++k) largest = std::max(largest, std::fabs(values[k]));
+    const float scale = largest / 127.0f;
+    const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    detail::store_half(block, f16(scale));
+    for (std::size_t k = 0; k < block_size; ++k) {
+      block[2 + k] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(values[k] * inverse)));
+    }
+  }
+
+  static void decode(const std::byte* block, float* values) noexcept {
+    const auto scale = static_cast<float>(f16::from_bits(detail::load_half(block)));
+    for (std::size_t k = 0; k < block_size; ++k) {
+      values[k] = scale * static_cast<float>(static_cast<std::int8_t>(block[2 + k]));
+    }
+  }
+
+  static void pack(const feature_blocks& blocks, std::size_t, word* words) noexcept {
+    detail::pack_scales(blocks, 0, words);
+    word* quants = words + panel_features / 2;
+    for (std::size_t w = 0; w < 8; ++w) {
+      for (std::size_t f = 0; f < panel_features; ++f) {
+        std::memcpy(quants + w * panel_features + f, blocks[f] + 2 + 4 * w, sizeof(word));
+      }
+    }
+  }
+
+  static void unpack(const word* words, std::size_t feature, float* values) noexcept {
+    const auto scale = static_cast<float>(detail::unpack_scale(words, feature));
+    for (std::size_t k = 0; k < block_size; ++k) {
+      const auto quad = static_cast<std::uint32_t>(words[panel_features / 2 + k / 4 * panel_features + feature]);
+      values[k] = scale * static_cast<float>(static_cast<std::int8_t>(quad >> (8 * (k % 4))));
+    }
+  }
+
+  template <class Arch, class Emit>
+  RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t, Emit&& emit) noexcept {
+    const auto scale = detail::load_scales<Arch>(words, column);
+    const word* quants = words + panel_features / 2 + column;
+    simd::unroll<8>([&](auto w) RUNNEL_LAMBDA_INLINE {
+      const auto quad = detail::load_words<Arch>(quants + w * panel_features);
+      emit(4 * w, scale * xsimd::to_float((quad << 24) >> 24));
+      emit(4 * w + 1, scale * xsimd::to_float((quad << 16) >> 24));
+      emit(4 * w + 2, scale * xsimd::to_float((quad << 8) >> 24));
+      emit(4 * w + 3, scale * xsimd::to_float(quad >> 24));
+    });
+  }
+};
+
+}  // namespace runnel::quant

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <runnel/core/error.hpp>
+#include <runnel/position/group.hpp>
+
+namespace runnel::stream {
+
+/// The source of one stream: a prompt, words, and an end, each with its tokens.
+///
+/// What was pushed stays: reading and taking back reads only moves a counter. The prompt counts as read from the start.
+class segment_queue {
+ public:
+  struct segment {
+    std::string text;
+    index_t end_row = 0;  // source rows up to and including this segment
+  };
+
+  explicit segment_queue(std::span<const std::int32_t> prompt = {}) : tokens_(prompt.begin(), prompt.end()) {}
+
+  /// Adds a word. Throws config_error after `finish`.
+  void push(std::string text, std::span<const std::int32_t> tokens) {
+    expect(!finished_, "push: the source was finished, no more words can follow");
+    append(std::move(text), tokens);
+  }
+
+  /// Adds the end. Calling it again does nothing.
+  void finish(std::span<const std::int32_t> tokens) {
+    if (finished_) return;
+    append(std::string(), tokens);
+    finished_ = true;
+  }
+
+  /// Whether the end was pushed.
+  [[nodiscard]] bool finished() const noexcept { return finished_; }
+  /// Words pushed.
+  [[nodiscard]] index_t words_pushed() const noexcept {
+    return static_cast<index_t>(segments_.size()) - (finished_ ? 1 : 0);
+  }
+  /// Segments pushed: words, and the end.
+  [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(segments_.size()); }
+  [[nodiscard]] const segment& at(index_t i) const noexcept { return segments_[static_cast<std::size_t>(i)]; }
+  /// Whether segment i is the end.
+  [[nodiscard]] bool is_end(index_t i) const noexcept { return finished_ && i + 1 == size(); }
+
+  /// Tokens of everything pushed, the prompt first.
+  [[nodiscard]] std::span<const std::int32_t> tokens() const noexcept { return tokens_; }
+  [[nodiscard]] index_t rows_pushed() const noexcept { return static_cast<index_t>(tokens_.size()); }
+
+ private:
+  void append(std::string text, std::span<const std::int32_t> tokens) {
+    tokens_.reserve(std::max(2 * tokens_.capacity(), tokens_.size() + tokens.size()));  // then only push_back can fail
+    segments_.push_back({std::move(text), rows_pushed() + static_cast<index_t>(tokens.size())});
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  }
+
+  std::vector<std::int32_t> tokens_;
+  std::vector<segment> segments_;
+  bool finished_ = false;
+};
+
+}  // namespace runnel::stream

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <runnel/core/rng.hpp>
+#include <runnel/models/decoder.hpp>
+
+namespace runnel::tests {
+
+/// What a random tiny decoder is made of; zeros are chosen at random from small sizes.
+struct tiny_model_options {
+  index_t vocab_size = 28;
+  index_t layers = 0;
+  index_t kv_heads = 0;
+  index_t heads_per_kv_head = 0;
+  index_t head_dim = 0;
+  index_t max_position_embeddings = 4096;
+  double theta = 0;
+  bool tied = false;
+  bool bias = false;
+};
+
+namespace detail {
+
+class tiny_weights {
+ public:
+  explicit tiny_weights(random_stream& random) : random_(random) {}
+
+  /// Uniform with the standard deviation `scale`.
+  [[nodiscard]] std::vector<float> values(index_t count, double scale) {
+    std::vector<float> result(static_cast<std::size_t>(count));
+    for (float& value : result) value = static_cast<float>((2 * random_.uniform() - 1) * std::sqrt(3.0) * scale);
+    return result;
+  }
+  [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain) {
+    const auto all = values(outputs * inputs, gain / std::sqrt(static_cast<double>(inputs)));
+    return ops::prepared_matrix::prepare(
+        {quant::weight_format::f32, outputs, inputs, std::as_bytes(std::span<const float>(all)), {}});
+  }
+  [[nodiscard]] tensor<float, 1> vector(index_t size, double center, double scale) {
+    tensor<float, 1> result({size});
+    const auto all = values(size, scale);
+    for (index_t i = 0; i < size; ++i) result(i) = static_cast<float>(center) + all[static_cast<std::size_t>(i)];
+    return result;
+  }
+  [[nodiscard]] nn::linear<nn::inference_parameters> linear(index_t outputs, index_t inputs, double gain, bool bias) {
+    nn::linear<nn::inference_parameters> result;
+    result.weight = matrix(outputs, inputs, gain);
+    if (bias) result.bias = vector(outputs, 0, 0.1);
+    return result;
+  }
+
+ private:
+  random_stream& random_;
+};
+
+}  // namespace detail
+
+/// A random decoder of the Llama architecture, small enough for thousands of passes a second.
+inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random, tiny_model_options options = {}) {
+  const auto pick = [&](index_t given, std::initializer_list<index_t> from) {
+    const index_t chosen = *(from.begin() + random.below(static_cast<index_t>(from.size())));
+    return given != 0 ? given : chosen;
+  };
+  models::model_config config;
+  config.model_type = "llama";
+  config.vocab_size = options.vocab_size;
+  config.num_hidden_layers = pick(options.layers, {1, 2, 3});
+  config.num_key_value_heads = pick(options.kv_heads, {1, 2, 3});
+  config.num_attention_heads = config.num_key_value_heads * pick(options.heads_per_kv_head, {1, 2, 3});
+  config.head_dim = pick(options.head_dim, {4, 6, 8, 16});
+  config.hidden_size = 4 * pick(0, {3, 5, 8});
+  config.intermediate_size = 4 * pick(0, {4, 7});
+  config.max_position_embeddings = options.max_position_embeddings;
+  config.tie_word_embeddings = options.tied;
+  config.rope.dimension = config.head_dim;
+  config.rope.theta = options.theta != 0 ? options.theta : 100 + 9900 * random.uniform();
+
+  detail::tiny_weights make(random);
+  const index_t hidden = config.hidden_size;
+  const index_t queries = config.num_attention_heads * config.head_dim;
+  const index_t keys = config.num_key_value_heads * config.head_dim;
+  models::decoder_weights<nn::inference_parameters> weights;
+  weights.embedding.weight = make.matrix(config.vocab_size, hidden, std::sqrt(static_cast<double>(hidden)));
+  weights.norm.weight = make.vector(hidden, 1, 0.2);
+  if (!options.tied) weights.head = make.linear(config.vocab_size, hidden, 3, false);
+  for (index_t i = 0; i < config.num_hidden_layers; ++i) {
+    nn::decoder_layer<nn::inference_parameters> layer;
+    layer.attention_norm.weight = make.vector(hidden, 1, 0.2);
+    layer.mlp_norm.weight = make.vector(hidden, 1, 0.2);
+    layer.attention.query = make.linear(queries, hidden, 2, options.bias);
+    layer.attention.key = make.linear(keys, hidden, 2, options.bias);
+    layer.attention.value = make.linear(keys, hidden, 2, options.bias);
+    layer.attention.output = make.linear(hidden, queries, 2, options.bias);
+    layer.attention.scores.heads = config.num_attention_heads;
+    layer.attention.scores.kv_heads = config.num_key_value_heads;
+    layer.attention.scores.head_dim = config.head_dim;
+    layer.attention.scores.scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
+    layer.mlp.gate = make.linear(config.intermediate_size, hidden, 1, false);
+    layer.mlp.up = make.linear(config.intermediate_size, hidden, 1, false);
+    layer.mlp.down = make.linear(hidden, config.intermediate_size, 1, false);
+    weights.layers.push_back(std::move(layer));
+  }
+  return std::make_shared<const models::decoder>(std::move(config), std::move(weights));
+}
+
+}  // namespace runnel::tests
