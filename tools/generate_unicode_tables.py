@@ -135,7 +135,11 @@ def normalization():
         "normalization_tables.hpp",
         [
             table("combining_classes", "First and last code point of a run and its canonical combining class.", runs),
-            table("decompositions", "Code point and its one-step canonical decomposition (0: a singleton).", decompositions),
+            table(
+                "decompositions",
+                "Code point and its one-step canonical decomposition (0: a singleton).",
+                decompositions,
+            ),
             array(
                 "compositions",
                 "Places in `decompositions` of the pairs that compose again, sorted by the pair.",

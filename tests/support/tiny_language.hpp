@@ -4,12 +4,16 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <runnel/core/rng.hpp>
 #include <runnel/text/byte_alphabet.hpp>
+#include <runnel/stream/language_model.hpp>
 #include <runnel/text/tokenizer.hpp>
+
+#include "support/tiny_model.hpp"
 
 namespace runnel::tests {
 
@@ -40,6 +44,25 @@ inline std::shared_ptr<const text::tokenizer> tiny_tokenizer() {
   data.types[0] = data.types[1] = text::token_type::control;
   data.eos_ids = {1};
   return std::make_shared<const text::tokenizer>(std::move(data));
+}
+
+/// Id of the token that stands for `bytes` (or of a control token, by name).
+inline std::int32_t tiny_id(const text::tokenizer& vocabulary, std::string_view bytes) {
+  const auto found = vocabulary.find(bytes.starts_with("<|") ? std::string(bytes) : text::to_byte_alphabet(bytes));
+  expect(found.has_value(), "tiny vocabulary: there is no token for '", bytes, "'");
+  return *found;
+}
+
+/// A random tiny decoder with the tiny vocabulary (and two more logits than it has tokens), and a chat format in
+/// three-row pieces: prompt `<|im_start|>ab`, end `<|im_end|>\n`, header `<|im_start|>c\n`.
+inline stream::language_model tiny_language(std::uint64_t seed, tiny_model_options options = {}) {
+  random_stream random(seed);
+  stream::language_model made;
+  made.tokenizer = tiny_tokenizer();
+  made.network = tiny_decoder(random, options);
+  made.format = {"tiny", "<|im_start|>{instruction}ab", "<|im_end|>\n", "<|im_start|>c\n", "<|im_end|>\n", " "};
+  made.name = "tiny";
+  return made;
 }
 
 /// `count` words of one to three letters.

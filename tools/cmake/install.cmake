@@ -2,6 +2,8 @@
 include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/runnel")
+# Two components: development (headers and package files) and tools (the runnel program).
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME development)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/runnel" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DATADIR}/licenses/runnel")
 install(TARGETS runnel EXPORT runnelTargets)
@@ -67,5 +69,5 @@ configure_file("${CMAKE_CURRENT_LIST_DIR}/runnel.pc.in" "${PROJECT_BINARY_DIR}/p
 install(FILES "${PROJECT_BINARY_DIR}/package/runnel.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 
 if(TARGET runnel_cli AND NOT RUNNEL_SYNTAX_ONLY)
-  install(TARGETS runnel_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  install(TARGETS runnel_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT tools)
 endif()

@@ -18,7 +18,7 @@ set(arguments -S "${SOURCE}/${CONSUMER}" -B "${build}" -G "${GENERATOR}" "-DCMAK
 
 if(CONSUMER STREQUAL "find_package")
   file(REMOVE_RECURSE "${prefix}" "${prefix}-moved")
-  run("${CMAKE_COMMAND}" --install "${RUNNEL_BINARY}" --prefix "${prefix}")
+  run("${CMAKE_COMMAND}" --install "${RUNNEL_BINARY}" --prefix "${prefix}" --component development)
   file(RENAME "${prefix}" "${prefix}-moved")  # an installed package may be moved
   run("${CMAKE_COMMAND}" ${arguments} "-DCMAKE_PREFIX_PATH=${prefix}-moved")
 else()

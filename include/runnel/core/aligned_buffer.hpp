@@ -17,7 +17,7 @@ namespace runnel {
 /// Alignment of everything kernels load: one cache line, one AVX-512 register.
 inline constexpr std::size_t memory_alignment = 64;
 
-/// Owning array of trivial elements, aligned to 64 bytes and zeroed. Move-only.
+/// Owning array of trivial elements, aligned to 64 bytes and zeroed. Move-only; what was moved from is empty.
 template <class T>
 class aligned_buffer {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
@@ -30,6 +30,13 @@ class aligned_buffer {
   }
   /// The same, contents left unset.
   [[nodiscard]] static aligned_buffer for_overwrite(std::size_t count) { return aligned_buffer(count, uninitialized{}); }
+  aligned_buffer(aligned_buffer&& other) noexcept
+      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+  aligned_buffer& operator=(aligned_buffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
 
   [[nodiscard]] T* data() noexcept { return data_.get(); }
   [[nodiscard]] const T* data() const noexcept { return data_.get(); }

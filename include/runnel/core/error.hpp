@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sstream>
+#include <charconv>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <string_view>
+#include <type_traits>
 
 namespace runnel {
 
@@ -50,19 +51,59 @@ class cancelled_error : public error {
   using error::error;
 };
 
-/// Joins its arguments with `operator<<`: `message("rows ", 3, " of ", 7)`.
-template <class... Parts>
-[[nodiscard]] std::string message(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return std::move(out).str();
+namespace detail {
+
+inline void append(std::string& out, std::string_view text) { out += text; }
+inline void append(std::string& out, const char* text) { out += text; }
+inline void append(std::string& out, char character) { out += character; }
+inline void append(std::string& out, long long number) { out += std::to_string(number); }
+inline void append(std::string& out, unsigned long long number) { out += std::to_string(number); }
+/// The shortest digits that give the number back, whatever the locale.
+template <class Float>
+void append_float(std::string& out, Float number) {
+  char text[32];
+  out.append(text, std::to_chars(text, text + sizeof text, number).ptr);
 }
+
+template <class Part>
+void append_any(std::string& out, const Part& part) {
+  if constexpr (std::is_same_v<Part, char>) {
+    append(out, part);
+  } else if constexpr (std::is_integral_v<Part> && std::is_signed_v<Part>) {
+    append(out, static_cast<long long>(part));
+  } else if constexpr (std::is_integral_v<Part>) {
+    append(out, static_cast<unsigned long long>(part));
+  } else if constexpr (std::is_floating_point_v<Part>) {
+    append_float(out, part);
+  } else {
+    append(out, part);
+  }
+}
+
+}  // namespace detail
+
+/// Joins texts, characters and numbers: `message("rows ", 3, " of ", 7)`.
+template <class... Parts>
+[[nodiscard, gnu::cold, gnu::noinline]] std::string message(const Parts&... parts) {
+  std::string out;
+  (detail::append_any(out, parts), ...);
+  return out;
+}
+
+namespace detail {
+
+template <class Error, class... Parts>
+[[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
+  throw Error(message(parts...));
+}
+
+}  // namespace detail
 
 /// Throws `Error` with the joined parts unless `condition` holds.
 template <class Error = config_error, class... Parts>
 void expect(bool condition, const Parts&... parts) {
   if (!condition) [[unlikely]] {
-    throw Error(message(parts...));
+    detail::fail<Error>(parts...);
   }
 }
 

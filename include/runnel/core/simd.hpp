@@ -48,7 +48,7 @@ inline constexpr instruction_set best = instruction_set::baseline;
 #endif
 
 /// Calls `f(Arch{})` for one compiled instruction set. Programs carry one, the best that the compiler's flags allow;
-/// with RUNNEL_ALL_INSTRUCTION_SETS (tests, benchmarks) those below it too. Throws config_error if it is not compiled.
+/// with RUNNEL_ALL_INSTRUCTION_SETS (tests, benchmarks) those below it too. `which` must be `compiled`.
 template <class F>
 RUNNEL_INLINE decltype(auto) with_arch([[maybe_unused]] instruction_set which, F&& f) {
 #if defined(RUNNEL_ALL_INSTRUCTION_SETS) && defined(__x86_64__)

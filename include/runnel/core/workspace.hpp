@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include <runnel/core/aligned_buffer.hpp>
@@ -14,10 +16,13 @@ namespace runnel {
 /// Nothing is freed one by one; `mark` and `release` bracket a scope, `reset` starts the next step. One thread.
 class workspace {
  public:
-  /// `count` elements of T, 64-byte aligned, contents unset. Valid until released or reset.
+  /// `count` elements of T, 64-byte aligned, contents unset. Valid until released or reset. Throws limit_error if the size
+  /// overflows.
   template <class T>
   [[nodiscard]] T* take(std::size_t count) {
     static_assert(std::is_trivially_copyable_v<T>);
+    expect<limit_error>(count <= std::numeric_limits<std::size_t>::max() / 2 / sizeof(T), "workspace: ", count,
+                        " elements do not fit in memory");
     const std::size_t bytes = (count * sizeof(T) + memory_alignment - 1) / memory_alignment * memory_alignment;
     while (chunk_ < chunks_.size() && used_ + bytes > chunks_[chunk_].size()) {
       ++chunk_;

@@ -29,7 +29,7 @@ struct model_config {
   nn::rotary_config rope;
 };
 
-/// Throws config_error (naming `source`) unless the sizes make a decoder: positive, heads divisible, within what kernels take.
+/// Throws format_error (naming `source`) unless the sizes make a decoder: positive, heads divisible, within what kernels take.
 inline void validate(const model_config& config, const std::string& source) {
   constexpr index_t most = index_t{1} << 24;
   const auto size = [&](const char* key, index_t value) {
@@ -57,6 +57,17 @@ inline void validate(const model_config& config, const std::string& source) {
                        ": rms_norm_eps: expected a number of at least 0, found ", config.rms_norm_eps);
   expect<format_error>(std::isfinite(config.rope.theta) && config.rope.theta > 0, source,
                        ": rope_theta: expected a positive number, found ", config.rope.theta);
+  const nn::rotary_config& rope = config.rope;
+  expect<format_error>(std::isfinite(rope.factor) && rope.factor > 0, source,
+                       ": rope_scaling: factor: expected a positive number, found ", rope.factor);
+  if (rope.scaling == nn::rope_scaling::llama3) {
+    expect<format_error>(std::isfinite(rope.high_frequency_factor) && rope.low_frequency_factor < rope.high_frequency_factor,
+                         source, ": rope_scaling: low_freq_factor must be below high_freq_factor, found ",
+                         rope.low_frequency_factor, " and ", rope.high_frequency_factor);
+    expect<format_error>(rope.original_context > 0, source,
+                         ": rope_scaling: original_max_position_embeddings: expected a positive number, found ",
+                         rope.original_context);
+  }
 }
 
 }  // namespace runnel::models

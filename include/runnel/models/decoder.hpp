@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -46,7 +49,7 @@ class decoder {
 
   /// An empty cache for one stream.
   [[nodiscard]] cache::key_value_cache make_cache() const {
-    return cache::key_value_cache({config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim});
+    return cache::key_value_cache(entry_shape());
   }
 
   /// One fused pass over the rows of any number of streams: stores their keys and values and gives logits
@@ -58,7 +61,12 @@ class decoder {
   [[nodiscard]] tensor_view<const float, 2> forward(ops::eval& context, std::span<const stream_rows> streams) const {
     std::vector<lengths> after;
     after.reserve(streams.size());
-    for (const auto& stream : streams) after.push_back(check(stream));
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      after.push_back(check(streams[i]));
+      const bool taken = std::any_of(streams.begin(), streams.begin() + static_cast<std::ptrdiff_t>(i),
+                                     [&](const stream_rows& other) { return other.cache == streams[i].cache; });
+      expect(!taken, "forward: stream ", i, " of the pass has the cache of another stream");
+    }
     for (std::size_t i = 0; i < streams.size(); ++i) {
       for (std::size_t g = 0; g < num_groups; ++g) streams[i].cache->reserve(static_cast<group>(g), after[i][g]);
     }
@@ -86,6 +94,10 @@ class decoder {
  private:
   using lengths = std::array<index_t, num_groups>;
 
+  [[nodiscard]] cache::entry_shape entry_shape() const noexcept {
+    return {config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim};
+  }
+
   /// Checks a stream's rows against its cache; gives the lengths of its groups after the pass.
   [[nodiscard]] lengths check(const stream_rows& stream) const {
     const auto& rows = *stream.rows;
@@ -95,15 +107,23 @@ class decoder {
       expect(id >= 0 && id < config_.vocab_size, "forward: token id ", id, " is outside of the vocabulary of ",
              config_.vocab_size);
     }
+    const cache::entry_shape& entry = stream.cache->entry();
+    expect(entry == entry_shape(), "forward: the cache holds ", entry.layers, " layers of ", entry.kv_heads, " heads of ",
+           entry.head_dim, ", the model has ", config_.num_hidden_layers, " of ", config_.num_key_value_heads, " of ",
+           config_.head_dim);
     lengths after{};
     for (std::size_t g = 0; g < num_groups; ++g) after[g] = stream.cache->size(static_cast<group>(g));
     for (std::size_t i = 0; i < rows.groups().size(); ++i) {
       auto& length = after[static_cast<std::size_t>(rows.groups()[i])];
       expect(rows.storage()[i] == length, "forward: row ", i, " is stored at ", rows.storage()[i], ", expected ", length,
              ": rows of a group are appended in order");
+      expect(std::isfinite(rows.values()[i]), "forward: the position of row ", i, " is ", rows.values()[i]);
       ++length;
     }
     for (std::size_t s = 0; s < num_groups; ++s) {
+      for (const double offset : rows.toward(s).offsets) {
+        expect(std::isfinite(offset), "forward: a row has the rotary offset ", offset);
+      }
       for (const key_range range : rows.toward(s).ranges) {
         expect(range.begin >= 0 && range.end <= after[s], "forward: a row sees keys [", range.begin, ", ", range.end, ") of ",
                after[s]);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 
 #include <runnel/io/gguf.hpp>
 #include <runnel/models/build.hpp>
@@ -36,8 +39,14 @@ namespace runnel::models {
                        ": tensor token_embd.weight: expected a matrix [vocabulary, hidden]");
   config.vocab_size = static_cast<index_t>(embedding->shape[0]);
   config.tie_word_embeddings = file.find_tensor("output.weight") == nullptr;
-  config.attention_bias = file.find_tensor("blk.0.attn_q.bias") != nullptr;
-  config.mlp_bias = file.find_tensor("blk.0.ffn_gate.bias") != nullptr;
+  // One bias anywhere means that all are wanted: none is left out in silence.
+  const auto any_bias = [&](std::initializer_list<std::string_view> modules) {
+    return std::any_of(file.tensors().begin(), file.tensors().end(), [&](const io::stored_tensor& tensor) {
+      return std::any_of(modules.begin(), modules.end(), [&](std::string_view end) { return tensor.name.ends_with(end); });
+    });
+  };
+  config.attention_bias = any_bias({".attn_q.bias", ".attn_k.bias", ".attn_v.bias", ".attn_output.bias"});
+  config.mlp_bias = any_bias({".ffn_gate.bias", ".ffn_up.bias", ".ffn_down.bias"});
 
   const auto scaling = std::string(file.get_or<std::string_view>(key("rope.scaling.type"), "none"));
   expect<format_error>(scaling == "none" || scaling == "linear", file.name(), ": ", key("rope.scaling.type"),

@@ -31,6 +31,11 @@ class weight_reader {
     return find_(spelled(name, part, layer)) != nullptr;
   }
 
+  /// Throws format_error naming file and tensor unless a weight matrix [outputs, inputs] is there.
+  void expect_matrix(const weight_name& name, index_t layer, index_t outputs, index_t inputs) const {
+    (void)need(spelled(name, ".weight", layer), {outputs, inputs});
+  }
+
   /// The weight matrix [outputs, inputs], packed; output n is stored row `row_order[n]` where an order is given.
   /// Throws format_error naming file and tensor if it is missing, of another shape, or in a format without codec.
   [[nodiscard]] ops::prepared_matrix matrix(const weight_name& name, index_t layer, index_t outputs, index_t inputs,

@@ -41,6 +41,9 @@ class prepared_matrix {
                         " bytes a row, found ", from.bytes.size(), " in all");
     expect<shape_error>(from.row_order.empty() || static_cast<index_t>(from.row_order.size()) == from.outputs,
                         "matrix: the row order names ", from.row_order.size(), " rows of ", from.outputs);
+    for (const index_t row : from.row_order) {
+      expect<shape_error>(row >= 0 && row < from.outputs, "matrix: the row order names row ", row, " of ", from.outputs);
+    }
     prepared_matrix out;
     out.format_ = from.format;
     out.outputs_ = from.outputs;

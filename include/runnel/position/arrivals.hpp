@@ -40,10 +40,13 @@ class arrivals {
   /// One more target row was produced and kept.
   void write() { read_at_write_.push_back(read_now_); }
 
-  /// Goes back to `read_rows` source rows and `written_rows` target rows.
+  /// Goes back to `read_rows` source rows and `written_rows` target rows. Throws config_error where that was never so: more
+  /// rows than now, or target rows that were produced with more source than is left.
   void rewind(index_t read_rows, index_t written_rows) {
     expect(written_rows >= 0 && written_rows <= written() && read_rows >= 0 && read_rows <= read_now_,
            "arrivals: cannot rewind forward");
+    expect(written_rows == 0 || c(written_rows - 1) <= read_rows, "arrivals: cannot rewind to ", read_rows,
+           " source rows and keep ", written_rows, " target rows");
     read_at_write_.resize(static_cast<std::size_t>(written_rows));
     read_now_ = read_rows;
   }

@@ -25,7 +25,7 @@ struct q4_0_codec {
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
     detail::store_half(block, f16(scale));
     const auto quant = [&](std::size_t k) {
-      return static_cast<unsigned>(std::min(15, static_cast<int>(values[k] * inverse + 8.5f)));
+      return static_cast<unsigned>(std::max(0.0f, std::min(15.0f, values[k] * inverse + 8.5f)));
     };
     for (std::size_t k = 0; k < 16; ++k) block[2 + k] = static_cast<std::byte>(quant(k) | quant(k + 16) << 4);
   }
@@ -56,13 +56,13 @@ struct q4_0_codec {
     using ints = simd::lanes<word, Arch>;
     const auto scale = detail::load_scales<Arch>(words, column);
     const word* quants = words + panel_features / 2 + column;
-    simd::unroll<4>([&](auto w) RUNNEL_LAMBDA_INLINE {
+    for (std::size_t w = 0; w < 4; ++w) {
       const ints eight = detail::load_words<Arch>(quants + w * panel_features);
       simd::unroll<8>([&](auto i) RUNNEL_LAMBDA_INLINE {
         const ints quant = (eight >> detail::nibble_shift(i)) & ints(15);
         emit(8 * w + i, scale * xsimd::to_float(quant - ints(8)));
       });
-    });
+    }
   }
 };
 

@@ -24,7 +24,7 @@ struct q4_1_codec {
     detail::store_half(block, f16(scale));
     detail::store_half(block + 2, f16(minimum));
     const auto quant = [&](std::size_t k) {
-      return static_cast<unsigned>(std::min(15, static_cast<int>((values[k] - minimum) * inverse + 0.5f)));
+      return static_cast<unsigned>(std::max(0.0f, std::min(15.0f, (values[k] - minimum) * inverse + 0.5f)));
     };
     for (std::size_t k = 0; k < 16; ++k) block[4 + k] = static_cast<std::byte>(quant(k) | quant(k + 16) << 4);
   }
@@ -65,13 +65,13 @@ struct q4_1_codec {
     const auto scale = simd::half_to_float<Arch>(pair);
     const auto minimum = simd::half_to_float<Arch>(pair >> 16);
     const word* quants = words + panel_features + column;
-    simd::unroll<4>([&](auto w) RUNNEL_LAMBDA_INLINE {
+    for (std::size_t w = 0; w < 4; ++w) {
       const ints eight = detail::load_words<Arch>(quants + w * panel_features);
       simd::unroll<8>([&](auto i) RUNNEL_LAMBDA_INLINE {
         const ints quant = (eight >> detail::nibble_shift(i)) & ints(15);
         emit(8 * w + i, simd::fma(scale, xsimd::to_float(quant), minimum));
       });
-    });
+    }
   }
 };
 

@@ -23,7 +23,9 @@ struct q8_0_codec {
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
     detail::store_half(block, f16(scale));
     for (std::size_t k = 0; k < block_size; ++k) {
-      block[2 + k] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(values[k] * inverse)));
+      // The limits matter only where the inverse overflows; then no quant is right, but each is defined.
+      const float quant = std::max(-127.0f, std::min(127.0f, std::round(values[k] * inverse)));
+      block[2 + k] = static_cast<std::byte>(static_cast<std::int8_t>(quant));
     }
   }
 
@@ -56,13 +58,13 @@ struct q8_0_codec {
   RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t, Emit&& emit) noexcept {
     const auto scale = detail::load_scales<Arch>(words, column);
     const word* quants = words + panel_features / 2 + column;
-    simd::unroll<8>([&](auto w) RUNNEL_LAMBDA_INLINE {
+    for (std::size_t w = 0; w < 8; ++w) {
       const auto quad = detail::load_words<Arch>(quants + w * panel_features);
       emit(4 * w, scale * xsimd::to_float((quad << 24) >> 24));
       emit(4 * w + 1, scale * xsimd::to_float((quad << 16) >> 24));
       emit(4 * w + 2, scale * xsimd::to_float((quad << 8) >> 24));
       emit(4 * w + 3, scale * xsimd::to_float(quad >> 24));
-    });
+    }
   }
 };
 

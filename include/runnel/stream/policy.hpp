@@ -60,7 +60,6 @@ concept Policy = std::copy_constructible<Rule> && requires(Rule rule, const poli
 /// callable `action(const policy_state&)`.
 class policy {
  public:
-
   /// Waits for 3 words.
   policy() = default;
   /// Throws config_error unless k is at least 1.
@@ -69,8 +68,9 @@ class policy {
   }
   policy(read_all rule) : rule_(rule) {}
   /// A rule of your own. Throws config_error if it is an empty function.
-  template <Policy Rule>
-    requires(!std::same_as<Rule, wait_k> && !std::same_as<Rule, read_all>)
+  template <class Rule>
+    requires(!std::same_as<Rule, policy> && !std::same_as<Rule, wait_k> && !std::same_as<Rule, read_all>) &&
+            Policy<Rule>
   policy(Rule rule, std::string name = "custom") : rule_(function(std::move(rule))), name_(std::move(name)) {
     expect(static_cast<bool>(std::get<function>(rule_)), "policy: the function given is empty");
   }

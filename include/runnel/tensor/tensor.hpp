@@ -119,7 +119,7 @@ class tensor_view {
   std::array<index_t, Rank> strides_{};
 };
 
-/// Owning tensor: row-major, 64-byte aligned, zeroed. Move-only; `clone` copies.
+/// Owning tensor: row-major, 64-byte aligned, zeroed. Move-only; `clone` copies. What was moved from is empty.
 template <class T, std::size_t Rank>
 class tensor {
  public:
@@ -127,6 +127,12 @@ class tensor {
   /// Throws shape_error for negative or overflowing sizes.
   explicit tensor(const runnel::shape<Rank>& sizes)
       : buffer_(static_cast<std::size_t>(element_count(sizes))), view_(buffer_.data(), sizes) {}
+  tensor(tensor&& other) noexcept : buffer_(std::move(other.buffer_)), view_(std::exchange(other.view_, {})) {}
+  tensor& operator=(tensor&& other) noexcept {
+    buffer_ = std::move(other.buffer_);
+    view_ = std::exchange(other.view_, {});
+    return *this;
+  }
 
   [[nodiscard]] tensor clone() const {
     tensor out(shape());

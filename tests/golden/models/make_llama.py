@@ -5,7 +5,7 @@
     python make_llama.py        (needs torch, transformers, safetensors, gguf, numpy)
 
 For every case: <case>/config.json and model.safetensors as Transformers writes them, model.gguf with the same weights (query and
-key rows permuted, as GGUF files of Llama models have them), tokens.npy [rows] and logits.npy [rows, vocab], computed in double
+key rows permuted, as GGUF files of Llama models have them; only where GGUF can say the activation), tokens.npy [rows] and logits.npy [rows, vocab], computed in double
 from the weights as they are stored.
 """
 
@@ -34,20 +34,20 @@ CASES = {
     "llama3": dict(hidden_size=12, num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=18,
                    scaling=LLAMA3, theta=500000.0, rows=70),
     "linear": dict(hidden_size=12, num_attention_heads=2, num_key_value_heads=1, head_dim=8, intermediate_size=16,
-                   scaling=dict(rope_type="linear", factor=4.0), hidden_act="gelu_pytorch_tanh", rows=40),
+                   scaling=dict(rope_type="linear", factor=4.0), rows=40),
     "odd_bf16": dict(hidden_size=15, num_attention_heads=3, num_key_value_heads=3, head_dim=2, intermediate_size=19,
                      stored="bf16", hidden_act="gelu", rows=10),
     "f16": dict(hidden_size=18, num_attention_heads=2, num_key_value_heads=1, head_dim=4, intermediate_size=31,
-                stored="f16", rms_norm_eps=1e-3, rows=10),
-    "quantised": dict(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size=64,
-                      vocab_size=40, stored="gguf", rows=20),
+                stored="f16", rms_norm_eps=1e-3, hidden_act="gelu_pytorch_tanh", rows=10),
+    "quantised": dict(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, head_dim=8, intermediate_size=32,
+                      num_hidden_layers=1, vocab_size=40, stored="gguf", rows=20),
 }
 
 STORED = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 # The formats of the quantised case's matrices, by their name in GGUF files; the embedding is F16.
 FORMATS = {"attn_q": "Q4_1", "attn_k": "Q4_0", "attn_v": "Q8_0", "attn_output": "Q4_1", "ffn_gate": "Q4_0",
-           "ffn_up": "Q4_1", "ffn_down": "Q8_0", "token_embd": "F16", "output": "Q4_1"}
+           "ffn_up": "BF16", "ffn_down": "Q8_0", "token_embd": "F16", "output": "Q4_1"}
 
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
          "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -160,10 +160,12 @@ def make(case, index):
         weights = write_gguf(folder / "model.gguf", config, weights, stored)
     else:
         weights = {name: value.to(STORED[stored]).contiguous() for name, value in weights.items()}
-        seen = write_gguf(folder / "model.gguf", config, weights, stored)
-        assert all(torch.equal(seen[name], weights[name].float()) for name in weights)
+        if config.hidden_act == "silu":
+            seen = write_gguf(folder / "model.gguf", config, weights, stored)
+            assert all(torch.equal(seen[name], weights[name].float()) for name in weights)
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors",
               metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     config.dtype = STORED.get(stored, torch.float32)
     config.architectures = ["LlamaForCausalLM"]
     settings = json.loads(config.to_json_string())

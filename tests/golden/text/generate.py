@@ -20,11 +20,22 @@ import pathlib
 import random
 
 import corpus
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 HERE = pathlib.Path(__file__).resolve().parent
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2 = LLAMA3.replace("{1,3}", "")
 
@@ -93,6 +104,7 @@ def build(name):
     added.append(special(next_id + 6, "[INST]", is_special=False, normalized=name in ("smollm", "qwen2")))
     if name == "llama3":
         added.append(special(next_id + 9, "<|eot_id|>"))  # after a hole in the numbering
+        vocabulary.update((token["content"], token["id"]) for token in added)  # as many files repeat them
     root["added_tokens"] = added
     root["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     if name == "llama3":
@@ -118,8 +130,8 @@ def companions(name, folder):
     if name == "smollm":
         config = {"bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>"}, "pad_token": "<|im_end|>",
                   "unk_token": "<|endoftext|>", "add_bos_token": False,
-                  "chat_template": "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging"
-                                   " Face<|im_end|>\n' }}"}  # fmt: skip
+                  "chat_template": "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
+                                   "Hugging Face<|im_end|>\n' }}"}  # fmt: skip
         write_json(folder / "tokenizer_config.json", config)
         write_json(folder / "generation_config.json", {"eos_token_id": 2000})
     if name == "qwen2":

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+#define RUNNEL_ALL_INSTRUCTION_SETS
+#include <runnel/kernels/attention.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <runnel/kernels/reference/attention.hpp>
+
+#include "support/instruction_sets.hpp"
+#include "support/random_values.hpp"
+
+namespace {
+
+using namespace runnel;
+
+/// Keys and values of one segment in pages whose unused places hold NaN, and the same as dense arrays.
+template <class T>
+struct store {
+  index_t size = 0;
+  std::vector<aligned_buffer<T>> memory;
+  std::vector<T*> pages;
+  std::vector<double> keys, values;  // [size, kv_heads, head_dim]
+
+  store(random_stream& random, index_t length, index_t kv_heads, index_t head_dim, double key_scale) : size(length) {
+    const index_t elements = kv_heads * kernels::page_head_elements<T>(head_dim);
+    for (index_t page = 0; page * kernels::page_keys < length; ++page) {
+      memory.push_back(aligned_buffer<T>::for_overwrite(static_cast<std::size_t>(elements)));
+      std::fill_n(memory.back().data(), elements, std::numeric_limits<T>::quiet_NaN());
+      pages.push_back(memory.back().data());
+    }
+    for (index_t at = 0; at < length; ++at) {
+      const auto key = tests::normals<T>(random, kv_heads * head_dim, key_scale);
+      const auto value = tests::normals<T>(random, kv_heads * head_dim);
+      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim, key.data(),
+                               value.data());
+      keys.insert(keys.end(), key.begin(), key.end());
+      values.insert(values.end(), value.begin(), value.end());
+    }
+  }
+
+  /// Keys that no row sees become NaN.
+  void poison(const std::vector<key_range>& ranges, index_t kv_heads, index_t head_dim) {
+    const std::vector<T> nan(static_cast<std::size_t>(kv_heads * head_dim), std::numeric_limits<T>::quiet_NaN());
+    for (index_t at = 0; at < size; ++at) {
+      const bool seen = std::any_of(ranges.begin(), ranges.end(), [&](key_range r) { return r.begin <= at && at < r.end; });
+      if (seen) continue;
+      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim, nan.data(),
+                               nan.data());
+    }
+  }
+};
+
+struct shape_of {
+  index_t heads = 1, kv_heads = 1, head_dim = 4, rows = 1;
+  double scale = 1, soft_cap = 0, key_scale = 1;
+};
+
+key_range random_range(random_stream& random, index_t size) {
+  const index_t kind = random.below(6);
+  if (size == 0 || kind == 0) {
+    const auto anywhere = static_cast<std::int32_t>(random.below(size + 1));
+    return {anywhere, anywhere};
+  }
+  if (kind <= 2) return {0, static_cast<std::int32_t>(tests::between(random, 1, size))};  // causal
+  const index_t begin = random.below(size);
+  return {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(tests::between(random, begin, size))};
+}
+
+template <class T>
+struct problem {
+  shape_of shape;
+  std::vector<store<T>> stores;
+  std::vector<std::vector<T>> queries;  // a segment: [rows, heads, head_dim]
+  std::vector<std::vector<key_range>> ranges;
+
+  problem(random_stream& random, const shape_of& of, const std::vector<index_t>& lengths) : shape(of) {
+    for (const index_t length : lengths) {
+      stores.emplace_back(random, length, shape.kv_heads, shape.head_dim, shape.key_scale);
+      queries.push_back(tests::normals<T>(random, shape.rows * shape.heads * shape.head_dim));
+      ranges.emplace_back();
+      for (index_t r = 0; r < shape.rows; ++r) ranges.back().push_back(random_range(random, length));
+    }
+  }
+
+  /// Rows [first, last) in tiles of `tile` rows; rows outside keep what they had.
+  std::vector<T> run(instruction_set which, index_t first, index_t last, index_t tile) const {
+    std::vector<kernels::attention_segment<T>> segments;
+    for (std::size_t s = 0; s < stores.size(); ++s) segments.push_back({queries[s].data(), ranges[s], stores[s].pages});
+    std::vector<T> out(static_cast<std::size_t>(shape.rows * shape.heads * shape.head_dim), T(-7));
+    kernels::attention_args<T> args;
+    args.heads = shape.heads;
+    args.kv_heads = shape.kv_heads;
+    args.head_dim = shape.head_dim;
+    args.scale = static_cast<T>(shape.scale);
+    args.soft_cap = static_cast<T>(shape.soft_cap);
+    args.segments = segments;
+    args.out = out.data();
+    auto scratch = aligned_buffer<T>::for_overwrite(
+        kernels::attention_scratch<T>(kernels::attention_rows * (shape.heads / shape.kv_heads), shape.head_dim));
+    std::fill(scratch.data(), scratch.data() + scratch.size(), std::numeric_limits<T>::quiet_NaN());
+    simd::with_arch(which, [&]<class Arch>(Arch) {
+      for (index_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+        for (index_t row = first; row < last; row += tile) {
+          kernels::range_attention<Arch>(args, row, std::min(last, row + tile), kv_head, scratch.data());
+        }
+      }
+    });
+    return out;
+  }
+
+  [[nodiscard]] std::vector<double> expected() const {
+    std::vector<std::vector<double>> wide;
+    for (const auto& all : queries) wide.emplace_back(all.begin(), all.end());
+    std::vector<kernels::reference::attention_segment> segments;
+    for (std::size_t s = 0; s < stores.size(); ++s) segments.push_back({wide[s], ranges[s], stores[s].keys, stores[s].values});
+    std::vector<double> out(static_cast<std::size_t>(shape.rows * shape.heads * shape.head_dim));
+    kernels::reference::range_attention(segments, shape.rows, shape.heads, shape.kv_heads, shape.head_dim,
+                                        static_cast<double>(static_cast<T>(shape.scale)),
+                                        static_cast<double>(static_cast<T>(shape.soft_cap)), out);
+    return out;
+  }
+
+  [[nodiscard]] std::span<const T> row(const std::vector<T>& out, index_t r) const {
+    const auto size = static_cast<std::size_t>(shape.heads * shape.head_dim);
+    return std::span<const T>(out).subspan(static_cast<std::size_t>(r) * size, size);
+  }
+};
+
+template <class T>
+double largest_difference(const std::vector<T>& found, const std::vector<double>& expected) {
+  double most = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const double difference = std::fabs(static_cast<double>(found[i]) - expected[i]);
+    most = std::isnan(difference) ? INFINITY : std::max(most, difference);
+  }
+  return most;
+}
+
+template <class T>
+void check_random_shapes(random_stream& random, int turns, double tolerance) {
+  const index_t sizes[] = {2, 6, 10, 24, 64, 80, 128};
+  for (int turn = 0; turn < turns; ++turn) {
+    shape_of shape;
+    shape.kv_heads = tests::between(random, 1, 3);
+    shape.heads = shape.kv_heads * tests::between(random, 1, 4);
+    shape.head_dim = sizes[random.below(7)];
+    shape.rows = tests::between(random, 1, 24);
+    shape.scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
+    shape.soft_cap = random.below(3) == 0 ? 1 + 10 * random.uniform() : 0;
+    shape.key_scale = random.below(2) == 0 ? 1 : 3;
+    std::vector<index_t> lengths{random.below(200), random.below(70)};
+    if (random.below(3) == 0) lengths.push_back(random.below(150));
+    problem<T> task(random, shape, lengths);
+    const auto expected = task.expected();
+    for (std::size_t s = 0; s < task.stores.size(); ++s) {
+      task.stores[s].poison(task.ranges[s], shape.kv_heads, shape.head_dim);
+    }
+    CAPTURE(turn);
+    CAPTURE(shape.heads);
+    CAPTURE(shape.kv_heads);
+    CAPTURE(shape.head_dim);
+    for (const instruction_set which : tests::runnable_instruction_sets()) {
+      CAPTURE(name_of(which));
+      const auto all = task.run(which, 0, shape.rows, kernels::attention_rows);
+      CHECK(largest_difference(all, expected) <= tolerance);
+      // Row purity: any tiling, and every row alone, gives the same bits.
+      for (const index_t tile : {1, 2, 3, 5, 11}) CHECK(tests::same_bits(task.run(which, 0, shape.rows, tile), all));
+      const index_t first = random.below(shape.rows);
+      const auto from_there = task.run(which, first, shape.rows, kernels::attention_rows);
+      for (index_t r = first; r < shape.rows; ++r) CHECK(tests::same_bits(task.row(from_there, r), task.row(all, r)));
+    }
+  }
+}
+
+TEST_CASE("range attention is right and row-pure in float") {
+  random_stream random(1);
+  check_random_shapes<float>(random, 60, 2e-5);
+}
+
+TEST_CASE("range attention is right and row-pure in double") {
+  random_stream random(2);
+  check_random_shapes<double>(random, 25, 1e-12);
+}
+
+TEST_CASE("a row that sees nothing gives zeros") {
+  random_stream random(3);
+  shape_of shape;
+  shape.rows = 3;
+  problem<float> task(random, shape, {70, 10});
+  for (auto& ranges : task.ranges) ranges[1] = {};
+  task.ranges[0][0] = {64, 64};
+  task.ranges[1][0] = {10, 10};
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    const auto out = task.run(which, 0, 3, 16);
+    for (const index_t r : {0, 1}) {
+      for (const float value : task.row(out, r)) CHECK(std::bit_cast<std::uint32_t>(value) == 0);
+    }
+  }
+  problem<float> empty(random, shape, {0, 0});
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    for (const float value : empty.run(which, 0, 3, 16)) CHECK(value == 0);
+  }
+}
+
+TEST_CASE("one visible key gives its value, wherever it stands") {
+  random_stream random(4);
+  shape_of shape;
+  shape.head_dim = 10;
+  shape.rows = 130;
+  problem<float> task(random, shape, {130});
+  for (std::int32_t r = 0; r < 130; ++r) task.ranges[0][static_cast<std::size_t>(r)] = {r, r + 1};
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    const auto out = task.run(which, 0, 130, 16);
+    CHECK(largest_difference(out, task.stores[0].values) < 1e-6);
+  }
+}
+
+TEST_CASE("a row does not depend on how its keys are divided into segments") {
+  random_stream random(5);
+  shape_of shape;
+  shape.head_dim = 24;
+  shape.rows = 5;
+  problem<double> together(random, shape, {100}), divided(random, shape, {100, 100});
+  for (auto* task : {&together, &divided}) {  // the same keys, twice where a row sees a part of either
+    for (auto& keys : task->stores) {
+      random_stream again(99);
+      keys = store<double>(again, 100, 1, 24, 1);
+    }
+  }
+  divided.queries = {together.queries[0], together.queries[0]};
+  divided.ranges = {{}, {}};
+  for (std::size_t r = 0; r < 5; ++r) {
+    const auto cut = static_cast<std::int32_t>(random.below(101));
+    together.ranges[0][r] = {0, 100};
+    divided.ranges[0].push_back({0, cut});
+    divided.ranges[1].push_back({cut, 100});
+  }
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    CHECK(largest_difference(divided.run(which, 0, 5, 16), together.expected()) < 1e-13);
+  }
+}
+
+TEST_CASE("huge scores stay finite, with and without a soft cap") {
+  random_stream random(6);
+  for (const double cap : {0.0, 30.0}) {
+    for (const double size : {1e4, 1e15, 1e30}) {
+      shape_of shape;
+      shape.head_dim = 4;
+      shape.rows = 7;
+      shape.soft_cap = cap;
+      shape.key_scale = size;
+      problem<float> task(random, shape, {150});
+      for (auto& range : task.ranges[0]) range = {3, 150};
+      for (const instruction_set which : tests::runnable_instruction_sets()) {
+        const auto out = task.run(which, 0, 7, 16);
+        if (cap == 0) {
+          CHECK(largest_difference(out, task.expected()) < (size > 1e4 ? 1e-6 : 0.05));
+        } else {  // all keys are at +cap or -cap
+          CHECK(largest_difference(out, task.expected()) < 1e-4);
+        }
+        for (const index_t tile : {1, 3}) CHECK(tests::same_bits(task.run(which, 0, 7, tile), out));
+      }
+    }
+  }
+}
+
+TEST_CASE("scores far below the highest add nothing, and rising scores are rescaled") {
+  // Keys ascend: every page brings a new maximum; the other way round, none does.
+  for (const bool ascending : {true, false}) {
+    random_stream random(7);
+    shape_of shape;
+    shape.head_dim = 2;
+    shape.rows = 2;
+    problem<float> task(random, shape, {200});
+    task.stores[0].keys.clear();
+    task.stores[0].values.clear();
+    for (index_t at = 0; at < 200; ++at) {
+      const float key[] = {static_cast<float>(ascending ? at : 200 - at) * 2.0f, 0};
+      const float value[] = {static_cast<float>(at), 1};
+      kernels::store_key_value(task.stores[0].pages[static_cast<std::size_t>(at / 64)], at, 1, 2, key, value);
+      task.stores[0].keys.insert(task.stores[0].keys.end(), {static_cast<double>(key[0]), 0});
+      task.stores[0].values.insert(task.stores[0].values.end(), {static_cast<double>(value[0]), 1});
+    }
+    task.queries[0] = {1, 0, -1, 0};
+    task.ranges[0] = {{0, 200}, {5, 199}};
+    for (const instruction_set which : tests::runnable_instruction_sets()) {
+      CHECK(largest_difference(task.run(which, 0, 2, 16), task.expected()) < 1e-4);
+    }
+  }
+}
+
+}  // namespace

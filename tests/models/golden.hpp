@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <runnel/io/npy.hpp>
+#include <runnel/models/gguf_model.hpp>
+#include <runnel/models/hugging_face_model.hpp>
+
+namespace runnel::tests {
+
+inline std::filesystem::path golden_models() { return std::filesystem::path(RUNNEL_TEST_DIR) / "golden" / "models"; }
+
+/// Logits [rows, vocab] row by row, with memory of their own.
+using logit_rows = std::vector<std::vector<float>>;
+
+inline logit_rows copy_rows(tensor_view<const float, 2> logits) {
+  logit_rows out;
+  for (index_t row = 0; row < logits.size(0); ++row) {
+    const auto values = logits.row(row);
+    out.emplace_back(values.begin(), values.end());
+  }
+  return out;
+}
+
+/// Logits of all rows of one pass; the rows are appended to `cache`.
+inline logit_rows logits_of(const models::decoder& model, ops::eval& context, cache::key_value_cache& cache, const row_table& rows,
+                            std::span<const std::int32_t> tokens) {
+  std::vector<index_t> all(static_cast<std::size_t>(rows.size()));
+  std::iota(all.begin(), all.end(), index_t{0});
+  const models::stream_rows stream{&cache, &rows, tokens, all};
+  return copy_rows(model.forward(context, std::span(&stream, 1)));
+}
+
+/// Source rows [begin, end) of a plain causal text.
+inline row_table causal_rows(index_t begin, index_t end) {
+  arrivals when;
+  when.read(end);
+  row_table rows;
+  for (index_t r = begin; r < end; ++r) rows.add_source({contiguous_positions{}, false, true}, when, r);
+  return rows;
+}
+
+/// Logits of every position of a text, in one pass from an empty cache.
+inline logit_rows prefill(const models::decoder& model, ops::eval& context, std::span<const std::int32_t> tokens) {
+  auto cache = model.make_cache();
+  return logits_of(model, context, cache, causal_rows(0, static_cast<index_t>(tokens.size())), tokens);
+}
+
+inline double largest_difference(const logit_rows& found, std::span<const float> expected) {
+  double most = 0;
+  std::size_t at = 0;
+  for (const auto& row : found) {
+    for (const float value : row) {
+      const double difference = std::fabs(static_cast<double>(value) - static_cast<double>(expected[at++]));
+      most = std::isnan(difference) ? INFINITY : std::max(most, difference);
+    }
+  }
+  return at == expected.size() ? most : INFINITY;
+}
+
+}  // namespace runnel::tests

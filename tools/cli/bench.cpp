@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <runnel/models/decoder.hpp>
+#include <runnel/stream/load.hpp>
+#include <runnel/stream/plan.hpp>
+
+#include "command.hpp"
+#include "console.hpp"
+#include "model_file.hpp"
+#include "options.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 != 0 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+/// Median distance from the median.
+double deviation(const std::vector<double>& values) {
+  const double center = median(values);
+  std::vector<double> distances;
+  for (const double value : values) distances.push_back(std::abs(value - center));
+  return median(std::move(distances));
+}
+
+std::string processor_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const auto colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
+std::string compiler_name() {
+#if defined(__clang__)
+  return message("Clang ", __clang_major__, '.', __clang_minor__, '.', __clang_patchlevel__);
+#elif defined(__GNUC__)
+  return message("GCC ", __GNUC__, '.', __GNUC_MINOR__, '.', __GNUC_PATCHLEVEL__);
+#else
+  return "unknown compiler";
+#endif
+}
+
+bool is_optimised() {
+#if defined(__OPTIMIZE__)
+  return true;
+#else
+  return false;
+#endif
+}
+
+/// One row of the report.
+struct measurement {
+  std::string test;
+  int threads = 1;
+  index_t tokens = 0;  ///< of one repetition
+  std::vector<double> seconds;
+
+  [[nodiscard]] std::vector<double> rates() const {
+    std::vector<double> all;
+    for (const double s : seconds) all.push_back(static_cast<double>(tokens) / s);
+    return all;
+  }
+};
+
+/// The three kinds of work, straight on the decoder: prefill, decode, and a word in and a word out.
+class workbench {
+ public:
+  workbench(const models::decoder& network, const ops::eval_options& options)
+      : network_(network), context_(options), cache_(network.make_cache()), rules_(stream::group_streaming().rules()) {
+    context_.stop = interrupts::instance().token();
+  }
+
+  /// `count` tokens in one pass; logits of the last.
+  void prefill(index_t count) {
+    clear();
+    read(count);
+    forward(0, count, 0, 0, true);
+  }
+
+  /// `count` tokens one after another, each with logits.
+  void decode(index_t count) {
+    clear();
+    for (index_t i = 0; i < count; ++i) {
+      read(1);
+      forward(i, 1, 0, 0, true);
+    }
+  }
+
+  /// Fills the context for `step`: two thirds source, one third target.
+  void prepare_steps(index_t length) {
+    clear();
+    target_ = std::max<index_t>(1, length / 3);
+    source_ = std::max<index_t>(1, length - target_);
+    read(source_);
+    for (index_t i = 0; i < target_; ++i) when_.write();
+    forward(0, source_, 0, target_, false);
+  }
+
+  /// One step of group-streaming: reads a word of three tokens (with the last target row fed again, in one pass), writes a
+  /// word of two. The third pass is what shows that the word has ended. Leaves the context as it was.
+  void step() {
+    read(3);
+    cache_.truncate(group::target, target_ - 1);
+    forward(source_, 3, target_ - 1, 1, true);
+    for (index_t i = 0; i < 2; ++i) {
+      when_.write();
+      forward(0, 0, target_ + i, 1, true);
+    }
+    cache_.truncate(group::source, source_);
+    cache_.truncate(group::target, target_);
+    when_.rewind(source_, target_);
+  }
+
+ private:
+  void clear() {
+    cache_.truncate(group::source, 0);
+    cache_.truncate(group::target, 0);
+    when_ = {};
+  }
+
+  void read(index_t rows) { when_.read(rows); }
+
+  /// One pass over source rows [source, source + num_source) and target rows [target, target + num_target).
+  void forward(index_t source, index_t num_source, index_t target, index_t num_target, bool predicts) {
+    row_table rows;
+    std::vector<std::int32_t> tokens;
+    const auto some_token = [&](index_t i) {
+      return static_cast<std::int32_t>((i * 977 + 5) % network_.config().vocab_size);
+    };
+    for (index_t i = 0; i < num_source; ++i) {
+      rows.add_source(rules_, when_, source + i);
+      tokens.push_back(some_token(source + i));
+    }
+    for (index_t i = 0; i < num_target; ++i) {
+      rows.add_target(rules_, when_, target + i);
+      tokens.push_back(some_token(target + i + 7));
+    }
+    std::vector<index_t> wanted;
+    if (predicts) wanted.push_back(num_source + num_target - 1);
+    const models::stream_rows streams[] = {{&cache_, &rows, tokens, wanted}};
+    static_cast<void>(network_.forward(context_, streams));
+  }
+
+  const models::decoder& network_;
+  ops::eval context_;
+  cache::key_value_cache cache_;
+  row_rules rules_;
+  arrivals when_;
+  index_t source_ = 0;
+  index_t target_ = 0;
+};
+
+class bench_command final : public command {
+ public:
+  CLI::App* declare(CLI::App& app) override {
+    auto* sub = app.add_subcommand("bench", "Measure prefill, decoding and the streaming step");
+    declare_model(*sub, path_);
+    sub->add_option("-p,--n-prompt", prefill_, "Lengths of prefill, between commas; 0: none")->type_name("N,N,...")->capture_default_str();
+    sub->add_option("-n,--n-gen", decode_, "Lengths of decoding, between commas; 0: none")->type_name("N,N,...")->capture_default_str();
+    sub->add_option("-d,--depth", depth_, "Context length of the streaming step (a word of 3 tokens read, one of 2 written); 0: none")
+        ->check(whole_number(0, most_of_anything))
+        ->type_name("N")
+        ->capture_default_str();
+    sub->add_option("-r,--repetitions", repetitions_, "Repetitions of each, after one to warm up")
+        ->check(whole_number(1, 100000))
+        ->type_name("N")
+        ->capture_default_str();
+    sub->add_option("-t,--threads", threads_, "Numbers of threads, between commas; 0: one a processor")
+        ->type_name("N,N,...")
+        ->envname("RUNNEL_ARG_THREADS")
+        ->capture_default_str();
+    sub->add_option("-o,--output", output_, "How to print: md, csv or json")
+        ->check(CLI::IsMember({"md", "csv", "json"}))
+        ->type_name("FORM")
+        ->capture_default_str();
+    sub->footer(
+        "Prefill (pp) is one pass over N tokens, decoding (tg) N passes over one, both from an empty context. Figures are\n"
+        "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written tokens.\n"
+        "Examples:\n"
+        "  runnel bench -m model.gguf\n"
+        "  runnel bench -m model.gguf -t 1,2,4 -p 512 -n 128 -d 0 -r 10 -o csv > figures.csv");
+    return sub;
+  }
+
+  void run() override {
+    const auto prefill = lengths(prefill_, "--n-prompt");
+    const auto decode = lengths(decode_, "--n-gen");
+    std::vector<int> thread_counts;
+    for (const index_t count : parse_numbers(threads_, "--threads", 0)) {
+      expect<config_error>(count <= 1024, "--threads: expected at most 1024, found ", count);
+      thread_counts.push_back(count != 0 ? static_cast<int>(count) : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    }
+    const auto path = resolve_model(path_);
+    const auto model = stream::load_model(path);
+    interrupts::instance().check();
+    for (const auto* list : {&prefill, &decode}) {
+      for (const index_t n : *list) {
+        expect<config_error>(n <= model.context(), "bench: a test of ", n, " tokens does not fit the model's context of ", model.context());
+      }
+    }
+    expect<config_error>(depth_ + 8 <= model.context(), "--depth: expected at most ", model.context() - 8, ", found ", depth_);
+    if (!is_optimised()) note("this program was compiled without optimisation; its figures say nothing");
+    for (const int threads : thread_counts) measure(model, threads, prefill, decode);
+    progress_.clear();
+    report(model, path);
+  }
+
+ private:
+  static std::vector<index_t> lengths(const std::string& text, std::string_view option) {
+    auto all = parse_numbers(text, option, 0);
+    std::erase(all, 0);
+    return all;
+  }
+
+  void measure(const stream::language_model& model, int threads, const std::vector<index_t>& prefill, const std::vector<index_t>& decode) {
+    ops::eval_options options;
+    options.threads = threads;
+    workbench bench(*model.network, options);
+    for (const index_t n : prefill) repeat(message("pp", n), threads, n, 1, [&] { bench.prefill(n); });
+    for (const index_t n : decode) repeat(message("tg", n), threads, n, 1, [&] { bench.decode(n); });
+    if (depth_ == 0) return;
+    bench.prepare_steps(depth_);
+    constexpr int steps = 8;  // a step alone is too short to be timed well
+    repeat(message("stream 3+2 @ ", depth_), threads, 2, steps, [&] { bench.step(); });
+  }
+
+  /// Times `work`, `inner` times in a row for each repetition.
+  void repeat(const std::string& test, int threads, index_t tokens, int inner, const std::function<void()>& work) {
+    measurement one{test, threads, tokens, {}};
+    for (int i = 0; i <= repetitions_; ++i) {
+      interrupts::instance().check();
+      progress_.show(message(test, ", ", threads, threads == 1 ? " thread, " : " threads, ", i, " of ", repetitions_));
+      const double begin = seconds_now();
+      for (int j = 0; j < inner; ++j) work();
+      if (i > 0) one.seconds.push_back((seconds_now() - begin) / inner);
+    }
+    measured_.push_back(std::move(one));
+  }
+
+  void report(const stream::language_model& model, const std::filesystem::path& path) {
+    const auto sum = model_file(path).sum();
+    nlohmann::ordered_json context{{"model", model.name},
+                                   {"format", sum.main_type()},
+                                   {"parameters", sum.elements},
+                                   {"file_bytes", sum.bytes},
+                                   {"weight_bytes", model.network->weight_bytes()},
+                                   {"processor", processor_name()},
+                                   {"instruction_set", runnel::name_of(best_instruction_set)},
+                                   {"compute", ops::name_of(ops::compute_mode::f32)},
+                                   {"compiler", compiler_name()},
+                                   {"optimised", is_optimised()},
+                                   {"version", message(RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH)},
+                                   {"repetitions", repetitions_}};
+    output out;
+    if (output_ == "json") {
+      out.write(as_json(context) + "\n");
+    } else if (output_ == "csv") {
+      out.write(as_csv(context));
+    } else {
+      out.write(as_table(context));
+    }
+    out.flush();
+  }
+
+  [[nodiscard]] std::string as_json(const nlohmann::ordered_json& context) const {
+    nlohmann::ordered_json all{{"context", context}, {"benchmarks", nlohmann::ordered_json::array()}};
+    for (const auto& one : measured_) {
+      nlohmann::ordered_json samples = nlohmann::ordered_json::array();
+      for (const double s : one.seconds) samples.push_back(std::llround(s * 1e9));
+      all["benchmarks"].push_back({{"name", one.test},
+                                   {"threads", one.threads},
+                                   {"tokens", one.tokens},
+                                   {"median_ns", std::llround(median(one.seconds) * 1e9)},
+                                   {"mad_ns", std::llround(deviation(one.seconds) * 1e9)},
+                                   {"median_tokens_per_s", median(one.rates())},
+                                   {"mad_tokens_per_s", deviation(one.rates())},
+                                   {"samples_ns", samples}});
+    }
+    return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  }
+
+  [[nodiscard]] std::string as_csv(const nlohmann::ordered_json& context) const {
+    const auto quoted = [](std::string text) {
+      for (std::size_t at = text.find('"'); at != std::string::npos; at = text.find('"', at + 2)) text.insert(at, 1, '"');
+      return '"' + text + '"';
+    };
+    std::string names, values;
+    for (const auto& [key, value] : context.items()) {
+      names += key + ",";
+      values += (value.is_string() ? quoted(value.get<std::string>()) : value.dump()) + ",";
+    }
+    std::string all = names + "test,threads,tokens,median_ms,mad_ms,median_tokens_per_s,mad_tokens_per_s\n";
+    for (const auto& one : measured_) {
+      all += values + message(quoted(one.test), ",", one.threads, ",", one.tokens, ",", fixed(median(one.seconds) * 1e3, 4), ",",
+                              fixed(deviation(one.seconds) * 1e3, 4), ",", fixed(median(one.rates()), 3), ",",
+                              fixed(deviation(one.rates()), 3), "\n");
+    }
+    return all;
+  }
+
+  [[nodiscard]] std::string as_table(const nlohmann::ordered_json& context) const {
+    const auto text = [&](const char* key) { return context.at(key).get<std::string>(); };
+    std::string all = message("runnel ", text("version"), ", ", text("compiler"), is_optimised() ? "" : " without optimisation",
+                              "; instruction set ", text("instruction_set"), "; compute ", text("compute"), "; ", text("processor"),
+                              "\n\n| model | format | parameters | size | threads | test | ms | ± | tokens/s | ± |\n"
+                              "|---|---|---:|---:|---:|---|---:|---:|---:|---:|\n");
+    const std::string size = in_megabytes(context.at("file_bytes").get<double>());
+    const std::string parameters = fixed(context.at("parameters").get<double>() / 1e6, 1) + " M";
+    for (const auto& one : measured_) {
+      all += message("| ", printable(text("model")), " | ", text("format"), " | ", parameters, " | ", size, " | ", one.threads, " | ",
+                     one.test, " | ", fixed(median(one.seconds) * 1e3, 2), " | ", fixed(deviation(one.seconds) * 1e3, 2), " | ",
+                     fixed(median(one.rates()), 2), " | ", fixed(deviation(one.rates()), 2), " |\n");
+    }
+    return all;
+  }
+
+  std::string path_;
+  std::string prefill_ = "16,128,512";
+  std::string decode_ = "64,128";
+  std::string threads_ = "0";
+  std::string output_ = "md";
+  index_t depth_ = 256;
+  int repetitions_ = 5;
+  std::vector<measurement> measured_;
+  progress progress_;
+};
+
+}  // namespace
+
+std::unique_ptr<command> make_bench_command() { return std::make_unique<bench_command>(); }
+
+}  // namespace runnel::cli

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+namespace runnel::cli {
+
+/// One command of the program: its options, and what it does with them.
+class command {
+ public:
+  command() = default;
+  command(const command&) = delete;
+  command& operator=(const command&) = delete;
+  virtual ~command() = default;
+
+  /// Adds the command with its options and examples. The command must outlive `app`.
+  virtual CLI::App* declare(CLI::App& app) = 0;
+
+  /// Does it. Throws config_error for options that make no sense together, any error for the rest, and closed_pipe.
+  virtual void run() = 0;
+};
+
+[[nodiscard]] std::unique_ptr<command> make_generate_command();
+[[nodiscard]] std::unique_ptr<command> make_translate_command();
+[[nodiscard]] std::unique_ptr<command> make_tokenize_command();
+[[nodiscard]] std::unique_ptr<command> make_logits_command();
+[[nodiscard]] std::unique_ptr<command> make_inspect_command();
+[[nodiscard]] std::unique_ptr<command> make_bench_command();
+
+}  // namespace runnel::cli

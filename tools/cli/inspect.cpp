@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <runnel/models/gguf_model.hpp>
+#include <runnel/models/hugging_face_model.hpp>
+#include <runnel/text/chat_format.hpp>
+#include <runnel/text/tokenizer.hpp>
+
+#include "command.hpp"
+#include "console.hpp"
+#include "model_file.hpp"
+#include "options.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+/// JSON on one line, control characters escaped.
+std::string on_one_line(const json& value) {
+  return printable(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+/// Makes the report of `inspect`: everything it prints, as one JSON object.
+class inspector {
+ public:
+  inspector(std::filesystem::path path, bool full) : path_(std::move(path)), full_(full) {}
+
+  json report() {
+    json out;
+    std::error_code problem;
+    out["path"] = path_.string();
+    const bool folder = std::filesystem::is_directory(path_, problem);
+    const bool has_weights = !folder || std::filesystem::exists(path_ / "model.safetensors", problem) ||
+                             std::filesystem::exists(path_ / "model.safetensors.index.json", problem);
+    expect<io_error>(has_weights || std::filesystem::exists(path_ / "config.json", problem) ||
+                         std::filesystem::exists(path_ / "tokenizer.json", problem),
+                     path_.string(), ": expected config.json, tokenizer.json or model.safetensors in the folder, found none");
+    if (has_weights) file_.emplace(path_);
+    add_container(out, folder);
+    if (!folder && file_->gguf() == nullptr) {
+      problems_.push_back("these are weights alone; a model is a folder with config.json and tokenizer.json beside them");
+    } else {
+      add_config(out);
+      add_tokenizer(out);
+    }
+    add_tensors(out);
+    out["supported"] = problems_.empty();
+    out["problems"] = problems_;
+    return out;
+  }
+
+ private:
+  void add_container(json& out, bool folder) {
+    json& container = out["container"];
+    json& metadata = out["metadata"];
+    metadata = json::array();
+    if (file_ && file_->gguf() != nullptr) {
+      const auto& gguf = *file_->gguf();
+      container = {{"kind", "gguf"}, {"version", gguf.version()}, {"alignment", gguf.alignment()}, {"bytes", gguf.file().bytes().size()}};
+      for (const auto& entry : gguf.metadata()) metadata.push_back(describe(entry));
+      return;
+    }
+    container["kind"] = folder ? "hugging face folder" : "safetensors";
+    if (file_) {
+      json names = json::array();
+      for (const auto& part : file_->safetensors()->files()) {
+        names.push_back(std::filesystem::path(part.name()).filename().string());
+        for (const auto& [key, value] : part.metadata()) {
+          metadata.push_back({{"key", key}, {"type", "string"}, {"value", shortened(value)}});
+        }
+      }
+      container["files"] = names;
+    }
+    if (folder) add_config_json(metadata);
+  }
+
+  /// The members of config.json, as they are.
+  void add_config_json(json& metadata) {
+    std::ifstream in(path_ / "config.json", std::ios::binary);
+    if (!in) return;
+    const json root = json::parse(in, nullptr, false);
+    if (!root.is_object()) return;  // add_config says what is wrong
+    for (const auto& [key, value] : root.items()) {
+      json line{{"key", key}, {"type", value.type_name()}};
+      line["value"] = value.is_string() ? json(shortened(value.get<std::string>())) : value;
+      metadata.push_back(line);
+    }
+  }
+
+  json describe(const io::gguf_entry& entry) const {
+    json line{{"key", std::string(entry.key)}};
+    std::visit(
+        [&](const auto& held) {
+          using held_type = std::decay_t<decltype(held)>;
+          const auto name = [](io::gguf_type type) { return std::string(io::gguf_type_names[static_cast<std::size_t>(type)]); };
+          if constexpr (std::is_same_v<held_type, io::gguf_array>) {
+            line["type"] = message("array of ", name(held.element_type()));
+            line["length"] = held.size();
+            line["value"] = elements(held);
+          } else {
+            line["type"] = name(entry.value.type());
+            line["value"] = plain(held);
+          }
+        },
+        entry.value.value());
+    return line;
+  }
+
+  json elements(const io::gguf_array& list) const {
+    json shown = json::array();
+    constexpr std::size_t some = 6;
+    std::visit(
+        [&](const auto& values) {
+          if constexpr (!std::is_same_v<std::decay_t<decltype(values)>, std::monostate>) {
+            for (std::size_t i = 0; i < values.size() && (full_ || i < some); ++i) shown.push_back(plain(values[i]));
+          }
+        },
+        list.values());
+    return shown;
+  }
+
+  template <class T>
+  json plain(const T& value) const {
+    if constexpr (std::is_same_v<T, std::string_view>) {
+      return shortened(value);
+    } else if constexpr (std::is_same_v<T, io::gguf_bool>) {
+      return value == io::gguf_bool::yes;
+    } else {
+      return value;
+    }
+  }
+
+  std::string shortened(std::string_view text) const {
+    constexpr std::size_t some = 120;
+    if (full_ || text.size() <= some) return std::string(text);
+    const auto cut = text.substr(0, some);
+    return std::string(cut.substr(0, cut.size() - unicode::incomplete_tail(cut))) + message("... (", text.size(), " bytes)");
+  }
+
+  /// Calls `part`; what it throws becomes a problem of the model instead of an end of the report.
+  template <class Part>
+  void attempt(Part&& part) {
+    try {
+      part();
+    } catch (const error& problem) {
+      problems_.push_back(problem.what());
+    }
+  }
+
+  void add_config(json& out) {
+    out["config"] = nullptr;
+    attempt([&] {
+      const auto config = file_ && file_->gguf() != nullptr ? models::read_gguf_config(*file_->gguf())
+                                                            : models::read_hugging_face_config(path_ / "config.json");
+      json shown{{"model_type", config.model_type},
+                 {"vocab_size", config.vocab_size},
+                 {"hidden_size", config.hidden_size},
+                 {"intermediate_size", config.intermediate_size},
+                 {"num_hidden_layers", config.num_hidden_layers},
+                 {"num_attention_heads", config.num_attention_heads},
+                 {"num_key_value_heads", config.num_key_value_heads},
+                 {"head_dim", config.head_dim},
+                 {"max_position_embeddings", config.max_position_embeddings},
+                 {"rms_norm_eps", config.rms_norm_eps},
+                 {"tie_word_embeddings", config.tie_word_embeddings},
+                 {"attention_bias", config.attention_bias},
+                 {"mlp_bias", config.mlp_bias},
+                 {"rope_theta", config.rope.theta},
+                 {"key_value_bytes_per_token", 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4}};
+      out["config"] = std::move(shown);
+      models::validate(config, path_.string());
+    });
+  }
+
+  void add_tokenizer(json& out) {
+    out["tokenizer"] = nullptr;
+    attempt([&] {
+      const text::tokenizer vocabulary(read_tokenizer_data(path_));
+      const auto id = [&](std::optional<std::int32_t> which) {
+        return which ? json{{"id", *which}, {"token", vocabulary.token(*which)}} : json(nullptr);
+      };
+      constexpr const char* cuts[] = {"gpt2", "llama3", "qwen2", "smollm"};
+      json ends = json::array();
+      for (const std::int32_t end : vocabulary.eos_ids()) ends.push_back(id(end));
+      std::int32_t special = 0;
+      for (std::int32_t i = 0; i < vocabulary.vocabulary_size(); ++i) special += vocabulary.is_special(i) ? 1 : 0;
+      out["tokenizer"] = {{"kind", "byte-level bpe"},
+                          {"pre_tokenizer", cuts[static_cast<std::size_t>(vocabulary.pre_tokenizer())]},
+                          {"tokens", vocabulary.vocabulary_size()},
+                          {"special_tokens", special},
+                          {"bos", id(vocabulary.bos())},
+                          {"adds_bos", vocabulary.adds_bos()},
+                          {"eos", ends},
+                          {"normalizes_nfc", vocabulary.normalizes_nfc()},
+                          {"bytes_without_token", vocabulary.missing_bytes().size()}};
+      const auto format = text::detect_chat_format(vocabulary);
+      out["chat_format"] = {{"name", format.name},
+                            {"source_prefix", format.source_prefix},
+                            {"source_suffix", format.source_suffix},
+                            {"target_prefix", format.target_prefix},
+                            {"target_suffix", format.target_suffix},
+                            {"word_separator", format.word_separator}};
+    });
+  }
+
+  void add_tensors(json& out) {
+    json& list = out["tensors"];
+    list = json::array();
+    if (!file_) {
+      problems_.push_back(message(path_.string(), ": holds neither model.safetensors nor model.safetensors.index.json"));
+      return;
+    }
+    std::vector<std::string> unknown;
+    for (const auto& tensor : file_->tensors()) {
+      list.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"format", tensor.type_name}, {"bytes", tensor.bytes.size()}});
+      const bool seen = std::find(unknown.begin(), unknown.end(), tensor.type_name) != unknown.end();
+      if (!tensor.format && !seen) unknown.push_back(tensor.type_name);
+    }
+    for (const auto& type : unknown) problems_.push_back(message("values of type ", type, " can be listed but not loaded"));
+    const auto sum = file_->sum();
+    out["totals"] = {{"tensors", list.size()}, {"parameters", sum.elements}, {"bytes", sum.bytes}, {"bytes_by_format", sum.bytes_by_type}};
+  }
+
+  std::filesystem::path path_;
+  bool full_;
+  std::optional<model_file> file_;
+  std::vector<std::string> problems_;
+};
+
+class inspect_command final : public command {
+ public:
+  CLI::App* declare(CLI::App& app) override {
+    auto* sub = app.add_subcommand("inspect", "Print what a model file holds");
+    declare_model(*sub, path_);
+    sub->add_flag("--json", json_, "Print one JSON object");
+    sub->add_flag("--full", full_, "Print long arrays and texts whole");
+    sub->footer(
+        "Also for models that this version cannot run, and for a .safetensors file without the rest; it says why.\n"
+        "Examples:\n"
+        "  runnel inspect -m model.gguf\n"
+        "  runnel inspect -m folder --json | python3 -m json.tool");
+    return sub;
+  }
+
+  void run() override {
+    std::error_code problem;
+    const bool weights_alone = path_.ends_with(".safetensors") || path_.ends_with(".index.json");
+    const auto path = weights_alone && std::filesystem::exists(path_, problem) ? std::filesystem::path(path_) : resolve_model(path_);
+    const json report = inspector(path, full_).report();
+    if (json_) {
+      out_.write(report.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+    } else {
+      print(report);
+    }
+    out_.flush();
+  }
+
+ private:
+  void line(std::string_view left, std::size_t width, const std::string& right) {
+    std::string text = "  " + printable(left);
+    if (text.size() < width + 2) text.append(width + 2 - text.size(), ' ');
+    out_.write(text + "  " + right + "\n");
+  }
+
+  void title(const std::string& text) { out_.write("\n" + text + "\n"); }
+
+  void print(const json& report) {
+    out_.write(printable(report["path"].get<std::string>()) + "\n");
+    members("container", report["container"]);
+    const auto& metadata = report["metadata"];
+    title(message("metadata (", metadata.size(), ")"));
+    for (const auto& entry : metadata) {
+      std::string value = on_one_line(entry["value"]);
+      if (entry.contains("length")) {
+        const auto length = entry["length"].get<std::size_t>();
+        if (entry["value"].size() < length) value = value.substr(0, value.size() - 1) + ", ...]";
+        value = message(length, " ", value);
+      }
+      line(entry["key"].get<std::string>(), 40, printable(entry["type"].get<std::string>()) + " " + value);
+    }
+    for (const char* part : {"config", "tokenizer", "chat_format"}) {
+      if (report.contains(part)) members(part, report[part]);
+    }
+    const auto& tensors = report["tensors"];
+    title(message("tensors (", tensors.size(), ")"));
+    for (const auto& tensor : tensors) {
+      line(tensor["name"].get<std::string>(), 40,
+           message(on_one_line(tensor["shape"]), " ", tensor["format"].get<std::string>(), " ", tensor["bytes"].get<std::uint64_t>(), " bytes"));
+    }
+    if (report.contains("totals")) members("totals", report["totals"]);
+    title(report["supported"].get<bool>() ? "Config, tokenizer and formats are supported." : "This version cannot run it:");
+    for (const auto& problem : report["problems"]) out_.write("  " + printable(problem.get<std::string>()) + "\n");
+  }
+
+  void members(const char* name, const json& object) {
+    title(name);
+    if (!object.is_object()) {
+      out_.write("  not understood, see the end\n");
+      return;
+    }
+    for (const auto& [key, value] : object.items()) line(key, 26, on_one_line(value));
+  }
+
+  std::string path_;
+  bool json_ = false;
+  bool full_ = false;
+  output out_;
+};
+
+}  // namespace
+
+std::unique_ptr<command> make_inspect_command() { return std::make_unique<inspect_command>(); }
+
+}  // namespace runnel::cli

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include <runnel/core/config.hpp>
+#include <runnel/core/error.hpp>
+
+#include "command.hpp"
+#include "console.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+enum exit_code : int { ok = 0, failed = 1, bad_usage = 2 };
+
+struct entry {
+  std::string_view name;
+  std::unique_ptr<command> does;
+  CLI::App* app = nullptr;
+};
+
+std::array<entry, 6> make_commands() {
+  return {{{"generate", make_generate_command()},
+           {"translate", make_translate_command()},
+           {"tokenize", make_tokenize_command()},
+           {"logits", make_logits_command()},
+           {"inspect", make_inspect_command()},
+           {"bench", make_bench_command()}}};
+}
+
+/// What the program does with a parsed command line.
+int run(command& chosen) {
+  try {
+    chosen.run();
+    return ok;
+  } catch (const closed_pipe&) {
+    return ok;  // whoever read has enough
+  } catch (const cancelled_error&) {
+    const int number = interrupts::instance().signal();
+    note("interrupted");
+    return number != 0 ? 128 + number : static_cast<int>(failed);
+  } catch (const config_error& problem) {
+    note(problem.what());
+    return bad_usage;
+  } catch (const std::bad_alloc&) {
+    note("out of memory");
+  } catch (const std::exception& problem) {
+    note(problem.what());
+  }
+  return failed;
+}
+
+int main_of(int argc, char** argv) {
+  CLI::App app(
+      "runnel: language models that read while they write.\n"
+      "Data goes to standard output, everything else to standard error.",
+      "runnel");
+  app.set_version_flag("--version", message("runnel ", RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH));
+  app.footer(
+      "'runnel COMMAND --help' shows a command's options with examples.\n"
+      "Exit codes: 0 done; 2 wrong usage; 1 any other error; 128 + number when a signal ended it (130 for Ctrl-C).\n"
+      "If the reader of standard output goes away, the program ends in silence with 0.");
+  auto commands = make_commands();
+  std::string names;
+  for (auto& one : commands) {
+    one.app = one.does->declare(app);
+    names += message(names.empty() ? "" : ", ", one.name);
+  }
+  app.require_subcommand(1);
+
+  const std::string first = argc > 1 ? argv[1] : "";
+  const bool known = std::any_of(commands.begin(), commands.end(), [&](const entry& one) { return one.name == first; });
+  if (!known && !first.empty() && first[0] != '-') {
+    note(message("there is no command '", printable(first), "'; expected one of ", names));
+    return bad_usage;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& wanted) {  // --help, --version
+    return app.exit(wanted);
+  } catch (const CLI::ParseError& problem) {
+    note(printable(problem.what()));
+    const bool in_command = !app.get_subcommands().empty();
+    note(message("see 'runnel ", in_command ? app.get_subcommands().front()->get_name() + " " : std::string(), "--help'"));
+    return bad_usage;
+  }
+  for (auto& one : commands) {
+    if (one.app->parsed()) return run(*one.does);
+  }
+  return bad_usage;
+}
+
+}  // namespace
+
+}  // namespace runnel::cli
+
+int main(int argc, char** argv) {
+  try {
+    runnel::cli::interrupts::instance();
+    return runnel::cli::main_of(argc, argv);
+  } catch (const std::exception& problem) {
+    runnel::cli::note(problem.what());
+    return 1;
+  }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "model_file.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
+#include <system_error>
+
+#include <runnel/text/tokenizer_gguf.hpp>
+#include <runnel/text/tokenizer_json.hpp>
+
+#include "options.hpp"
+
+namespace runnel::cli {
+
+bool is_gguf(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::array<char, 4> magic{};
+  return file.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "GGUF";
+}
+
+model_file::model_file(const std::filesystem::path& path) {
+  std::error_code problem;
+  const std::string name = path.filename().string();
+  const bool safetensors = std::filesystem::is_directory(path, problem) || name.ends_with(".safetensors") ||
+                           name.ends_with(".index.json");
+  if (safetensors) {
+    checkpoint_ = io::open_safetensors(path);
+  } else {
+    gguf_.emplace(path);
+  }
+}
+
+std::span<const io::stored_tensor> model_file::tensors() const noexcept {
+  return gguf_ ? gguf_->tensors() : checkpoint_->tensors();
+}
+
+std::string model_file::totals::main_type() const {
+  const auto most = std::max_element(bytes_by_type.begin(), bytes_by_type.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes_by_type.end() ? std::string() : most->first;
+}
+
+model_file::totals model_file::sum() const {
+  totals all;
+  for (const auto& tensor : tensors()) {
+    all.elements += tensor.elements();
+    all.bytes += tensor.bytes.size();
+    all.bytes_by_type[tensor.type_name] += tensor.bytes.size();
+  }
+  return all;
+}
+
+std::filesystem::path resolve_tokenizer(const std::string& path) {
+  std::error_code problem;
+  if (path.ends_with(".json") && std::filesystem::is_regular_file(path, problem)) return path;
+  return resolve_model(path);
+}
+
+text::tokenizer_data read_tokenizer_data(const std::filesystem::path& path) {
+  std::error_code problem;
+  if (std::filesystem::is_directory(path, problem) || path.extension() == ".json") return text::read_tokenizer_json(path);
+  return text::read_tokenizer_gguf(io::gguf_file(path));
+}
+
+}  // namespace runnel::cli

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <runnel/io/gguf.hpp>
+#include <runnel/io/safetensors.hpp>
+#include <runnel/text/tokenizer_data.hpp>
+
+namespace runnel::cli {
+
+/// The weights of a model as they lie in their file or files, whatever is in them.
+class model_file {
+ public:
+  /// A GGUF file, a .safetensors file, an index of several, or a folder with them. Throws io_error or format_error.
+  explicit model_file(const std::filesystem::path& path);
+
+  [[nodiscard]] const io::gguf_file* gguf() const noexcept { return gguf_ ? &*gguf_ : nullptr; }
+  [[nodiscard]] const io::safetensors_checkpoint* safetensors() const noexcept { return checkpoint_ ? &*checkpoint_ : nullptr; }
+  [[nodiscard]] std::span<const io::stored_tensor> tensors() const noexcept;
+
+  struct totals {
+    std::uint64_t elements = 0;
+    std::uint64_t bytes = 0;
+    std::map<std::string, std::uint64_t> bytes_by_type;
+    /// The type that takes most bytes; empty if there are no tensors.
+    [[nodiscard]] std::string main_type() const;
+  };
+  [[nodiscard]] totals sum() const;
+
+ private:
+  std::optional<io::gguf_file> gguf_;
+  std::optional<io::safetensors_checkpoint> checkpoint_;
+};
+
+/// Whether the file begins as GGUF files do.
+[[nodiscard]] bool is_gguf(const std::filesystem::path& path);
+
+/// What -m means where only the tokenizer is wanted: a GGUF file, a folder, or a tokenizer.json.
+[[nodiscard]] std::filesystem::path resolve_tokenizer(const std::string& path);
+
+/// The vocabulary of a model, given as `resolve_tokenizer` returns it.
+[[nodiscard]] text::tokenizer_data read_tokenizer_data(const std::filesystem::path& path);
+
+}  // namespace runnel::cli

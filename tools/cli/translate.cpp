@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <runnel/stream/session.hpp>
+#include <runnel/text/chat_format.hpp>
+
+#include "command.hpp"
+#include "console.hpp"
+#include "options.hpp"
+#include "sentence_source.hpp"
+#include "translation_log.hpp"
+#include "translation_view.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// The lines of a reference file.
+std::vector<std::string> read_lines(const std::string& path) {
+  const std::string all = read_all(path);
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < all.size();) {
+    const std::size_t end = std::min(all.find('\n', begin), all.size());
+    lines.push_back(all.substr(begin, end - begin));
+    if (lines.back().ends_with('\r')) lines.back().pop_back();
+    begin = end + 1;
+  }
+  return lines;
+}
+
+/// What all sentences took together.
+struct totals {
+  std::int64_t sentences = 0;
+  std::int64_t skipped = 0;
+  std::int64_t source_units = 0;
+  std::int64_t words = 0;
+  stream::row_counters rows;
+  double seconds = 0;
+
+  void add(const stream::row_counters& more) {
+    rows.source_rows += more.source_rows;
+    rows.target_rows += more.target_rows;
+    rows.refed_rows += more.refed_rows;
+    rows.refreshed_rows += more.refreshed_rows;
+    rows.passes += more.passes;
+    rows.tokens_kept += more.tokens_kept;
+    rows.tokens_discarded += more.tokens_discarded;
+  }
+};
+
+/// Streams all sentences of a source through sessions, one after another.
+class translation_run {
+ public:
+  struct setup {
+    stream::language_model model;
+    stream::session_options options;
+    text::text_unit unit = text::text_unit::word;
+    std::vector<std::string> references;
+    bool has_references = false;
+    bool skip_long = false;
+  };
+
+  translation_run(setup how, sentence_source& source, translation_log* log)
+      : how_(std::move(how)), source_(source), log_(log), view_(how_.unit == text::text_unit::word),
+        progress_(!view_.is_live()) {
+    lines_ = source_.count_lines();
+    expect<config_error>(!how_.has_references || !lines_ || *lines_ == static_cast<std::int64_t>(how_.references.size()),
+                         "--target: expected as many lines as the source, ", lines_.value_or(0), ", found ",
+                         how_.references.size());
+  }
+
+  void run() {
+    std::optional<stream::session> session;
+    while (!source_.at_end()) {
+      if (!session) {
+        made_ = seconds_now();
+        session.emplace(how_.model, how_.options);
+      }
+      if (!sentence(*session)) break;
+      if (one_.num_source_units > 0) session.reset();  // after an empty line it is as good as new
+    }
+    progress_.clear();
+  }
+
+  [[nodiscard]] const totals& sum() const noexcept { return sum_; }
+
+ private:
+  /// Translates the next line. Returns false if there is none.
+  bool sentence(stream::session& session) {
+    one_ = {};
+    first_unit_ = busy_ = 0;
+    shown_ = false;
+    try {
+      while (!session.done()) {
+        feed(session);
+        if (source_.line_ended() && source_.units() == 0) break;
+        const double begin = seconds_now();
+        const auto happened = session.next(interrupts::instance().token());
+        busy_ += seconds_now() - begin;
+        if (happened) {
+          take(*happened);
+        } else if (!session.done()) {
+          source_.wait();
+        }
+      }
+    } catch (const limit_error& problem) {
+      too_long(session, problem);
+      return true;
+    } catch (...) {
+      if (shown_) view_.abandon_sentence();
+      progress_.clear();
+      throw;
+    }
+    if (source_.line_is_missing()) return false;
+    finish(session);
+    return true;
+  }
+
+  void feed(stream::session& session) {
+    source_.feed(session);
+    if (first_unit_ == 0 && source_.units() > 0) first_unit_ = seconds_now();
+  }
+
+  void take(const stream::event& happened) {
+    if (const auto* read = happened.get_if<stream::read_event>()) {
+      if (!read->source_end) {
+        begin_view();
+        view_.read(read->text);
+      }
+    } else if (const auto* token = happened.get_if<stream::token_event>()) {
+      begin_view();
+      view_.written(token->text);
+    } else if (const auto* word = happened.get_if<stream::word_event>()) {
+      take_word(*word);
+    } else if (const auto* done = happened.get_if<stream::done_event>()) {
+      view_.written(done->text);
+    }
+  }
+
+  void take_word(const stream::word_event& word) {
+    if (word.text.empty()) return;
+    const auto i = static_cast<std::size_t>(word.index);
+    if (i >= one_.words.size()) {
+      one_.words.resize(i + 1);
+      one_.delays.resize(i + 1);
+      one_.elapsed_ms.resize(i + 1);
+    }
+    one_.words[i] += word.text;
+    one_.delays[i] = word.words_read;
+    one_.elapsed_ms[i] = std::max(0.0, (word.elapsed_s - (first_unit_ - made_)) * 1000);
+  }
+
+  void begin_view() {
+    if (!shown_) view_.begin_sentence(source_.line_number());
+    shown_ = true;
+  }
+
+  /// A sentence that the context cannot hold: the end of the run, or an empty line.
+  void too_long(stream::session& session, const limit_error& problem) {
+    progress_.clear();
+    const std::string what = message(source_.name(), ", line ", source_.line_number(), ": ", problem.what());
+    if (!how_.skip_long) {
+      if (shown_) view_.abandon_sentence();
+      throw limit_error(what + "; --skip-long gives an empty line for such sentences and goes on");
+    }
+    note(what + "; skipped");
+    one_ = {};
+    ++sum_.skipped;
+    finish(session);
+  }
+
+  void finish(stream::session& session) {
+    one_.source = source_.line();
+    if (one_.source.ends_with('\r')) one_.source.pop_back();
+    one_.index = source_.line_number() - 1;
+    one_.num_source_units = source_.units();
+    if (how_.has_references) {
+      const auto index = static_cast<std::size_t>(one_.index);
+      expect<config_error>(index < how_.references.size(), "--target: has ", how_.references.size(),
+                           " lines, but the source has more");
+      one_.reference = how_.references[index];
+    }
+    if (one_.num_source_units > 0) sum_.add(session.counters());
+    ++sum_.sentences;
+    sum_.source_units += one_.num_source_units;
+    sum_.words += static_cast<std::int64_t>(one_.words.size());
+    sum_.seconds += busy_;
+    progress_.clear();
+    begin_view();
+    view_.end_sentence(one_.text());
+    if (log_ != nullptr) log_->add(one_);
+    show_progress();
+    source_.next_line();
+  }
+
+  void show_progress() {
+    std::string text = message("sentence ", sum_.sentences);
+    if (lines_) text += message(" of ", *lines_);
+    if (sum_.seconds > 0) text += message(", ", fixed(static_cast<double>(sum_.rows.tokens_kept) / sum_.seconds, 1), " tokens/s");
+    progress_.show(text);
+  }
+
+  setup how_;
+  sentence_source& source_;
+  translation_log* log_;
+  translation_view view_;
+  progress progress_;
+  std::optional<std::int64_t> lines_;
+  totals sum_;
+  translation one_;
+  bool shown_ = false;
+  double made_ = 0;        // when the session was made
+  double first_unit_ = 0;  // when the first unit of the sentence came; 0 before
+  double busy_ = 0;        // seconds spent in the session
+};
+
+class translate_command final : public command {
+ public:
+  CLI::App* declare(CLI::App& app) override {
+    auto* sub = app.add_subcommand("translate", "Stream sentences through a model that writes while it reads");
+    model_.declare(*sub);
+    declare_plan(*sub);
+    declare_text(*sub);
+    sub->add_option("--max-tokens", max_tokens_, "Tokens written for a sentence at most")
+        ->check(whole_number(1, most_of_anything))
+        ->type_name("N")
+        ->capture_default_str();
+    sampling_.declare(*sub);
+    sub->add_flag("--skip-long", skip_long_,
+                  "Give an empty line for a sentence that the context cannot hold, instead of ending with an error");
+    sub->footer(
+        "On a terminal, reads (dim) and writes are shown as they happen, then the translation. To a pipe or file goes one\n"
+        "line a sentence, its translation, and nothing else. A line without words gives an empty line. Text that looks like\n"
+        "a special token, such as <|im_end|>, is text. A summary goes to standard error.\n"
+        "Examples:\n"
+        "  runnel translate -m model.gguf --source sentences.txt --plan group-streaming --wait-k 3\n"
+        "  runnel translate -m model.gguf --source sentences.txt --plan batch-streaming --reencode all -k 5 > out.txt\n"
+        "  speech-to-words | runnel translate -m model.gguf --source - --target-language German\n"
+        "  runnel translate -m model.gguf --source test.en --target test.fr --output results/");
+    return sub;
+  }
+
+  void run() override {
+    translation_run::setup how;
+    how.options = session_options();
+    how.unit = text::find_text_unit(unit_);
+    how.skip_long = skip_long_;
+    how.has_references = !target_.empty();
+    expect<config_error>(!(target_ == "-" && source_ == "-"), "translate: --source and --target cannot both be standard input");
+    if (how.has_references) how.references = read_lines(target_);
+    sentence_source source(source_, how.unit);
+    how.options.word_separator = source.separator();
+    how.model = model_.load();
+    if (!format_.empty()) how.model.format = find_format();
+    how.options.validate(how.model.context());
+    std::optional<translation_log> log;
+    if (!output_.empty()) log.emplace(output_, settings(how));
+    const std::string plan = stream::name_of(how.options.how);
+    translation_run all(std::move(how), source, log ? &*log : nullptr);
+    try {
+      all.run();
+    } catch (const closed_pipe&) {
+      throw;
+    } catch (...) {
+      summarise(all.sum(), plan);
+      throw;
+    }
+    summarise(all.sum(), plan);
+  }
+
+ private:
+  void declare_plan(CLI::App& sub) {
+    sub.add_option("--plan", plan_,
+                   "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
+                   "removed-target or removed-both")
+        ->type_name("PLAN")
+        ->capture_default_str();
+    reencode_option_ = sub.add_option("--reencode", reencode_,
+                                      "What batch-streaming computes again when source arrives: none, positions or all "
+                                      "[default: none]")
+                           ->type_name("WHAT");
+    sub.add_option("-k,--wait-k,--waitk,--wait_k", wait_k_,
+                   "Words to read before the first is written; then one for each (plans that read all first ignore it)")
+        ->check(whole_number(1, most_of_anything))
+        ->type_name("K")
+        ->capture_default_str();
+    phi_option_ = sub.add_option("--phi", phi_,
+                                 "Where target positions begin, for group-streaming and batch-grouped; may be fractional "
+                                 "[default: 0]")
+                      ->check(number_from(0))
+                      ->type_name("X");
+  }
+
+  void declare_text(CLI::App& sub) {
+    sub.add_option("-s,--source", source_, "Sentences, one a line; -: standard input, read live, word by word")
+        ->type_name("FILE")
+        ->required();
+    sub.add_option("--source-unit", unit_, "What is read at a time: word, char or token")
+        ->type_name("UNIT")
+        ->capture_default_str();
+    sub.add_option("--target", target_, "References, one a line, kept for the log")->type_name("FILE");
+    auto* from = sub.add_option("--source-language", from_, "Name of the source's language, for the instruction")
+                     ->type_name("NAME")
+                     ->capture_default_str();
+    auto* to = sub.add_option("--target-language", to_, "Name of the language to write")->type_name("NAME")->capture_default_str();
+    instruction_option_ =
+        sub.add_option("--instruction", instruction_,
+                       "What the model is told to do [default: Translate the following English paragraph to French]")
+            ->type_name("TEXT")
+            ->excludes(from)
+            ->excludes(to);
+    sub.add_option("--format", format_, "Chat format: a name, or a JSON file; default: what the model's own template asks for")
+        ->type_name("NAME|FILE");
+    sub.add_option("-o,--output", output_,
+                   "Folder for instances.log (one JSON object a sentence, as SimulEval writes them; delays count source "
+                   "units, elapsed is in ms) and config.yaml; files of an earlier run are replaced")
+        ->type_name("DIR");
+  }
+
+  [[nodiscard]] std::string instruction() const {
+    if (instruction_option_->count() != 0) return instruction_;
+    return "Translate the following " + from_ + " paragraph to " + to_;
+  }
+
+  [[nodiscard]] stream::session_options session_options() const {
+    stream::session_options options;
+    const std::string name = plan_ == "group" ? "group-streaming" : plan_;
+    options.how = stream::parse_plan(name, reencode_option_->count() != 0 ? std::optional<std::string_view>(reencode_) : std::nullopt,
+                                     phi_option_->count() != 0 ? std::optional(phi_) : std::nullopt);
+    options.when = stream::wait_k{wait_k_};
+    options.instruction = instruction();
+    options.sampling = sampling_.get();
+    options.context = model_.context();
+    options.max_tokens = max_tokens_;
+    options.compute = model_.compute();
+    return options;
+  }
+
+  [[nodiscard]] text::chat_format find_format() const {
+    const auto names = text::chat_format_names();
+    if (std::find(names.begin(), names.end(), format_) != names.end()) return text::find_chat_format(format_);
+    std::error_code problem;
+    if (std::filesystem::exists(format_, problem)) return text::load_chat_format(format_);
+    std::string list;
+    for (const auto name : names) list += message(list.empty() ? "" : ", ", name);
+    throw config_error(message("--format: expected a JSON file or one of ", list, "; found '", printable(format_), "'"));
+  }
+
+  [[nodiscard]] translation_log::settings settings(const translation_run::setup& how) const {
+    return {{"source_type", "text"},
+            {"target_type", "text"},
+            {"eval_latency_unit", "word"},
+            {"source_unit", unit_},
+            {"plan", stream::name_of(how.options.how)},
+            {"policy", how.options.when.name()},
+            {"instruction", how.options.instruction},
+            {"format", how.model.format.name},
+            {"model", how.model.name},
+            {"max_tokens", std::to_string(max_tokens_)},
+            {"temperature", message(how.options.sampling.temperature)},
+            {"seed", message(how.options.sampling.seed)},
+            {"compute", std::string(ops::name_of(how.options.compute.compute))},
+            {"instruction_set", std::string(runnel::name_of(how.options.compute.instructions))},
+            {"threads", std::to_string(model_.threads())}};
+  }
+
+  void summarise(const totals& sum, const std::string& plan) const {
+    const auto& rows = sum.rows;
+    std::string first = message("sentences: ", sum.sentences, "; source ", unit_, "s: ", sum.source_units,
+                                "; words written: ", sum.words, "; plan: ", plan);
+    if (plan_ != "batch" && plan_ != "batch-grouped") first += message(", wait-", wait_k_);
+    if (sum.skipped > 0) first += message("; skipped: ", sum.skipped);
+    note(first);
+    note(message("rows computed: ", rows.source_rows, " source, ", rows.target_rows, " target, ", rows.refed_rows, " re-fed, ",
+                 rows.refreshed_rows, " refreshed; passes: ", rows.passes, "; tokens: ", rows.tokens_kept, " kept, ",
+                 rows.tokens_discarded, " discarded"));
+    const double rate = sum.seconds > 0 ? static_cast<double>(rows.tokens_kept) / sum.seconds : 0;
+    note(message("computing: ", fixed(sum.seconds, 2), " s, ", fixed(rate, 1), " tokens/s, ", model_.threads(),
+                 model_.threads() == 1 ? " thread" : " threads"));
+  }
+
+  model_options model_;
+  sampling_options sampling_;
+  std::string plan_ = "group-streaming";
+  CLI::Option* reencode_option_ = nullptr;
+  std::string reencode_;
+  index_t wait_k_ = 3;
+  CLI::Option* phi_option_ = nullptr;
+  double phi_ = 0;
+  std::string source_;
+  std::string unit_ = "word";
+  std::string target_;
+  std::string from_ = "English";
+  std::string to_ = "French";
+  CLI::Option* instruction_option_ = nullptr;
+  std::string instruction_;
+  std::string format_;
+  std::string output_;
+  index_t max_tokens_ = 256;
+  bool skip_long_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<command> make_translate_command() { return std::make_unique<translate_command>(); }
+
+}  // namespace runnel::cli
