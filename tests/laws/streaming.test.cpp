@@ -317,9 +317,10 @@ TEST_CASE("law 7: a session in any batch gives what it gives alone") {
         default: {
           const auto step = batch_of.step({}, random.below(2) == 0 ? unlimited : 1 + random.below(9));
           REQUIRE(step.failures.empty());
-          for (const auto& [who, what] : step.events) {
-            const auto found = std::find_if(sessions.begin(), sessions.end(), [&](auto& s) { return s.get() == who; });
-            events[static_cast<std::size_t>(found - sessions.begin())].push_back(what);
+          for (const auto& news : step.events) {
+            const auto found = std::find_if(sessions.begin(), sessions.end(),
+                                            [&](const auto& s) { return s.get() == news.member; });
+            events[static_cast<std::size_t>(found - sessions.begin())].push_back(news.what);
           }
         }
       }

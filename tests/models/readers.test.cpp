@@ -292,7 +292,7 @@ TEST_CASE("GGUF metadata: what is read") {
   CHECK(models::read_gguf_config(io::gguf_file(tests::golden_models() / "mqa" / "model.gguf")).mlp_bias);
   CHECK_NOTHROW((void)load_changed("mha", {}));
   // A head size of hidden / heads need not be said.
-  CHECK(load_changed("mha", {{"llama.attention.key_length", "llama.rope.dimension_count", "llama.rope.freq_base"}, {}}).config().head_dim == 8);
+  CHECK(load_changed("mha", {{"llama.attention.key_length", "llama.rope.dimension_count", "llama.rope.freq_base"}, [](auto&) {}}).config().head_dim == 8);
 }
 
 TEST_CASE("GGUF metadata: every wrong value is named") {
@@ -311,7 +311,7 @@ TEST_CASE("GGUF metadata: every wrong value is named") {
   };
   refuses("mha", set("general.architecture", "mamba"), {"general.architecture", "expected llama", "mamba"});
   refuses("mha", set("llama.embedding_length", "wide"), {"llama.embedding_length"});
-  refuses("mha", set("llama.embedding_length", std::uint32_t{18}), {"token_embd.weight", "expected shape"});
+  refuses("mha", set("llama.embedding_length", std::uint32_t{18}), {"blk.0.attn_q.weight", "expected shape [16, 18], found [16, 16]"});
   refuses("mha", set("llama.attention.head_count", std::uint32_t{0}), {"llama.attention.head_count"});
   refuses("mha", set("llama.attention.head_count_kv", std::uint32_t{0}), {"num_key_value_heads"});
   refuses("mha", set("llama.block_count", std::uint32_t{3}), {"blk.2."});

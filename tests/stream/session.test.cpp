@@ -41,7 +41,7 @@ session_options wait(index_t k, plan how = group_streaming()) {
 }
 
 // Prompt "<|im_start|>ab": 3 rows; end "<|im_end|>\n": 2; header "<|im_start|>c\n": 3.
-constexpr index_t prompt = 3, end_rows = 2, header = 3;
+constexpr index_t prompt = 3, header = 3;
 
 }  // namespace
 

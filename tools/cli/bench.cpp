@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
@@ -9,14 +8,13 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include <runnel/models/decoder.hpp>
-#include <runnel/stream/load.hpp>
+#include <runnel/stream/language_model.hpp>
 #include <runnel/stream/plan.hpp>
 
 #include "command.hpp"
@@ -27,10 +25,6 @@
 namespace runnel::cli {
 
 namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
@@ -178,34 +172,25 @@ class workbench {
 
 class bench_command final : public command {
  public:
-  CLI::App* declare(CLI::App& app) override {
-    auto* sub = app.add_subcommand("bench", "Measure prefill, decoding and the streaming step");
-    declare_model(*sub, path_);
-    sub->add_option("-p,--n-prompt", prefill_, "Lengths of prefill, between commas; 0: none")->type_name("N,N,...")->capture_default_str();
-    sub->add_option("-n,--n-gen", decode_, "Lengths of decoding, between commas; 0: none")->type_name("N,N,...")->capture_default_str();
-    sub->add_option("-d,--depth", depth_, "Context length of the streaming step (a word of 3 tokens read, one of 2 written); 0: none")
-        ->check(whole_number(0, most_of_anything))
-        ->type_name("N")
-        ->capture_default_str();
-    sub->add_option("-r,--repetitions", repetitions_, "Repetitions of each, after one to warm up")
-        ->check(whole_number(1, 100000))
-        ->type_name("N")
-        ->capture_default_str();
-    sub->add_option("-t,--threads", threads_, "Numbers of threads, between commas; 0: one a processor")
-        ->type_name("N,N,...")
-        ->envname("RUNNEL_ARG_THREADS")
-        ->capture_default_str();
-    sub->add_option("-o,--output", output_, "How to print: md, csv or json")
-        ->check(CLI::IsMember({"md", "csv", "json"}))
-        ->type_name("FORM")
-        ->capture_default_str();
-    sub->footer(
+  [[nodiscard]] const char* name() const override { return "bench"; }
+  [[nodiscard]] const char* summary() const override { return "Measure prefill, decoding and the streaming step"; }
+
+  void declare(arguments& options) override {
+    declare_model(options, path_);
+    options.text("-p,--n-prompt", prefill_, "N,N,...", "Lengths of prefill, between commas; 0: none");
+    options.text("-n,--n-gen", decode_, "N,N,...", "Lengths of decoding, between commas; 0: none");
+    options.whole("-d,--depth", depth_, "N",
+                  "Context of the streaming step (a word of 3 tokens read, one of 2 written); 0: none");
+    options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after one to warm up", 1, 100000);
+    options.text("-t,--threads", threads_, "N,N,...", "Numbers of threads, between commas; 0: one a processor")
+        .environment("RUNNEL_ARG_THREADS");
+    options.text("-o,--output", output_, "FORM", "How to print: md, csv or json").one_of({"md", "csv", "json"});
+    options.footer(
         "Prefill (pp) is one pass over N tokens, decoding (tg) N passes over one, both from an empty context. Figures are\n"
         "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written tokens.\n"
         "Examples:\n"
         "  runnel bench -m model.gguf\n"
         "  runnel bench -m model.gguf -t 1,2,4 -p 512 -n 128 -d 0 -r 10 -o csv > figures.csv");
-    return sub;
   }
 
   void run() override {
@@ -214,11 +199,10 @@ class bench_command final : public command {
     std::vector<int> thread_counts;
     for (const index_t count : parse_numbers(threads_, "--threads", 0)) {
       expect<config_error>(count <= 1024, "--threads: expected at most 1024, found ", count);
-      thread_counts.push_back(count != 0 ? static_cast<int>(count) : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+      thread_counts.push_back(threads_for(count));
     }
     const auto path = resolve_model(path_);
-    const auto model = stream::load_model(path);
-    interrupts::instance().check();
+    const auto model = load_model_at(path);
     for (const auto* list : {&prefill, &decode}) {
       for (const index_t n : *list) {
         expect<config_error>(n <= model.context(), "bench: a test of ", n, " tokens does not fit the model's context of ", model.context());
@@ -253,7 +237,7 @@ class bench_command final : public command {
   /// Times `work`, `inner` times in a row for each repetition.
   void repeat(const std::string& test, int threads, index_t tokens, int inner, const std::function<void()>& work) {
     measurement one{test, threads, tokens, {}};
-    for (int i = 0; i <= repetitions_; ++i) {
+    for (std::int64_t i = 0; i <= repetitions_; ++i) {
       interrupts::instance().check();
       progress_.show(message(test, ", ", threads, threads == 1 ? " thread, " : " threads, ", i, " of ", repetitions_));
       const double begin = seconds_now();
@@ -346,7 +330,7 @@ class bench_command final : public command {
   std::string threads_ = "0";
   std::string output_ = "md";
   index_t depth_ = 256;
-  int repetitions_ = 5;
+  std::int64_t repetitions_ = 5;
   std::vector<measurement> measured_;
   progress progress_;
 };

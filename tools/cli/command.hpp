@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include <CLI/CLI.hpp>
+#include "arguments.hpp"
 
 namespace runnel::cli {
 
@@ -15,9 +15,11 @@ class command {
   command& operator=(const command&) = delete;
   virtual ~command() = default;
 
-  /// Adds the command with its options and examples. The command must outlive `app`.
-  virtual CLI::App* declare(CLI::App& app) = 0;
-
+  [[nodiscard]] virtual const char* name() const = 0;
+  /// One line for the list of commands.
+  [[nodiscard]] virtual const char* summary() const = 0;
+  /// Says what options it has, with examples. The command outlives the parsing.
+  virtual void declare(arguments& options) = 0;
   /// Does it. Throws config_error for options that make no sense together, any error for the rest, and closed_pipe.
   virtual void run() = 0;
 };

@@ -110,6 +110,9 @@ class byte_source {
 /// All bytes of a file, a pipe or standard input ("-").
 [[nodiscard]] std::string read_all(const std::string& path);
 
+/// Seconds on a clock that never goes back.
+[[nodiscard]] double seconds_now();
+
 /// Text fit for a terminal or a message: control characters become spaces, what is no UTF-8 becomes U+FFFD.
 [[nodiscard]] std::string printable(std::string_view text);
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,41 +17,36 @@ namespace runnel::cli {
 
 namespace {
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 class generate_command final : public command {
  public:
-  CLI::App* declare(CLI::App& app) override {
-    auto* sub = app.add_subcommand("generate", "Continue a text");
-    model_.declare(*sub);
-    auto* prompt = sub->add_option("-p,--prompt", prompt_, "The text to continue")->type_name("TEXT");
-    file_option_ = sub->add_option("-f,--file", file_, "Take the prompt from a file without its last line break; -: standard input")
-                       ->type_name("FILE")
-                       ->excludes(prompt);
-    prompt_option_ = prompt;
-    sub->add_option("-n,--predict", tokens_, "Tokens to write at most")
-        ->check(whole_number(1, most_of_anything))
-        ->type_name("N")
-        ->capture_default_str();
-    sub->add_flag("--chat", chat_, "Ask the model in its own chat format, instead of having it go on with the text");
-    sub->add_flag("--parse-special", parse_special_, "Take special tokens written in the prompt, such as <|im_end|>, as such");
-    sampling_.declare(*sub);
-    sub->footer(
+  [[nodiscard]] const char* name() const override { return "generate"; }
+  [[nodiscard]] const char* summary() const override { return "Continue a text"; }
+
+  void declare(arguments& options) override {
+    model_.declare(options);
+    prompt_option_ = options.text("-p,--prompt", prompt_, "TEXT", "The text to continue");
+    file_option_ = options
+                       .text("-f,--file", file_, "FILE",
+                             "Take the prompt from a file, without its last line break; -: standard input")
+                       .excludes(prompt_option_);
+    options.whole("-n,--predict", tokens_, "N", "Tokens to write at most", 1);
+    options.flag("--chat", chat_, "Ask the model in its own chat format, instead of having it go on with the text");
+    options.flag("--parse-special", parse_special_,
+                 "Take special tokens written in the prompt, such as <|im_end|>, as such");
+    sampling_.declare(options);
+    options.footer(
         "The text goes to standard output, figures to standard error.\n"
         "Examples:\n"
         "  runnel generate -m model.gguf -p \"Once upon a time\" -n 64\n"
         "  runnel generate -m model.gguf --chat -p \"Why is the sky blue?\" --temp 0.8 --top-p 0.95 --seed 7\n"
         "  runnel generate -m model.gguf -f prompt.txt -n 200 > text.txt");
-    return sub;
   }
 
   void run() override {
-    expect<config_error>(prompt_option_->count() + file_option_->count() > 0, "generate: give a text with --prompt or --file");
+    expect<config_error>(prompt_option_.given() || file_option_.given(), "generate: give a text with --prompt or --file");
     expect<config_error>(!(chat_ && parse_special_), "generate: --parse-special is not for --chat, whose markup is the format's");
-    std::string prompt = file_option_->count() != 0 ? read_all(file_) : prompt_;
-    if (file_option_->count() != 0 && prompt.ends_with('\n')) prompt.pop_back();
+    std::string prompt = file_option_.given() ? read_all(file_) : prompt_;
+    if (file_option_.given() && prompt.ends_with('\n')) prompt.pop_back();
     auto model = model_.load();
     auto session = begin(std::move(model), prompt);
     write(session);
@@ -137,8 +131,8 @@ class generate_command final : public command {
 
   model_options model_;
   sampling_options sampling_;
-  CLI::Option* prompt_option_ = nullptr;
-  CLI::Option* file_option_ = nullptr;
+  argument prompt_option_;
+  argument file_option_;
   std::string prompt_;
   std::string file_;
   index_t tokens_ = 256;

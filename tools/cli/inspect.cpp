@@ -49,7 +49,8 @@ class inspector {
                          std::filesystem::exists(path_ / "tokenizer.json", problem),
                      path_.string(), ": expected config.json, tokenizer.json or model.safetensors in the folder, found none");
     if (has_weights) file_.emplace(path_);
-    add_container(out, folder);
+    out["container"] = container(folder);
+    out["metadata"] = metadata(folder);
     if (!folder && file_->gguf() == nullptr) {
       problems_.push_back("these are weights alone; a model is a folder with config.json and tokenizer.json beside them");
     } else {
@@ -63,32 +64,42 @@ class inspector {
   }
 
  private:
-  void add_container(json& out, bool folder) {
-    json& container = out["container"];
-    json& metadata = out["metadata"];
-    metadata = json::array();
+  [[nodiscard]] json container(bool folder) const {
     if (file_ && file_->gguf() != nullptr) {
       const auto& gguf = *file_->gguf();
-      container = {{"kind", "gguf"}, {"version", gguf.version()}, {"alignment", gguf.alignment()}, {"bytes", gguf.file().bytes().size()}};
-      for (const auto& entry : gguf.metadata()) metadata.push_back(describe(entry));
-      return;
+      return {{"kind", "gguf"},
+              {"version", gguf.version()},
+              {"alignment", gguf.alignment()},
+              {"bytes", gguf.file().bytes().size()}};
     }
-    container["kind"] = folder ? "hugging face folder" : "safetensors";
+    json names = json::array();
     if (file_) {
-      json names = json::array();
       for (const auto& part : file_->safetensors()->files()) {
         names.push_back(std::filesystem::path(part.name()).filename().string());
+      }
+    }
+    return {{"kind", folder ? "hugging face folder" : "safetensors"}, {"weights", std::move(names)}};
+  }
+
+  [[nodiscard]] json metadata(bool folder) const {
+    json lines = json::array();
+    if (file_ && file_->gguf() != nullptr) {
+      for (const auto& entry : file_->gguf()->metadata()) lines.push_back(describe(entry));
+      return lines;
+    }
+    if (file_) {
+      for (const auto& part : file_->safetensors()->files()) {
         for (const auto& [key, value] : part.metadata()) {
-          metadata.push_back({{"key", key}, {"type", "string"}, {"value", shortened(value)}});
+          lines.push_back({{"key", key}, {"type", "string"}, {"value", shortened(value)}});
         }
       }
-      container["files"] = names;
     }
-    if (folder) add_config_json(metadata);
+    if (folder) add_config_json(lines);
+    return lines;
   }
 
   /// The members of config.json, as they are.
-  void add_config_json(json& metadata) {
+  void add_config_json(json& lines) const {
     std::ifstream in(path_ / "config.json", std::ios::binary);
     if (!in) return;
     const json root = json::parse(in, nullptr, false);
@@ -96,7 +107,7 @@ class inspector {
     for (const auto& [key, value] : root.items()) {
       json line{{"key", key}, {"type", value.type_name()}};
       line["value"] = value.is_string() ? json(shortened(value.get<std::string>())) : value;
-      metadata.push_back(line);
+      lines.push_back(std::move(line));
     }
   }
 
@@ -217,21 +228,28 @@ class inspector {
   }
 
   void add_tensors(json& out) {
-    json& list = out["tensors"];
-    list = json::array();
+    json list = json::array();
     if (!file_) {
+      out["tensors"] = std::move(list);
       problems_.push_back(message(path_.string(), ": holds neither model.safetensors nor model.safetensors.index.json"));
       return;
     }
     std::vector<std::string> unknown;
     for (const auto& tensor : file_->tensors()) {
-      list.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"format", tensor.type_name}, {"bytes", tensor.bytes.size()}});
+      list.push_back({{"name", tensor.name},
+                      {"shape", tensor.shape},
+                      {"format", tensor.type_name},
+                      {"bytes", tensor.bytes.size()}});
       const bool seen = std::find(unknown.begin(), unknown.end(), tensor.type_name) != unknown.end();
       if (!tensor.format && !seen) unknown.push_back(tensor.type_name);
     }
     for (const auto& type : unknown) problems_.push_back(message("values of type ", type, " can be listed but not loaded"));
     const auto sum = file_->sum();
-    out["totals"] = {{"tensors", list.size()}, {"parameters", sum.elements}, {"bytes", sum.bytes}, {"bytes_by_format", sum.bytes_by_type}};
+    out["totals"] = {{"tensors", list.size()},
+                     {"parameters", sum.elements},
+                     {"bytes", sum.bytes},
+                     {"bytes_by_format", sum.bytes_by_type}};
+    out["tensors"] = std::move(list);
   }
 
   std::filesystem::path path_;
@@ -242,17 +260,18 @@ class inspector {
 
 class inspect_command final : public command {
  public:
-  CLI::App* declare(CLI::App& app) override {
-    auto* sub = app.add_subcommand("inspect", "Print what a model file holds");
-    declare_model(*sub, path_);
-    sub->add_flag("--json", json_, "Print one JSON object");
-    sub->add_flag("--full", full_, "Print long arrays and texts whole");
-    sub->footer(
+  [[nodiscard]] const char* name() const override { return "inspect"; }
+  [[nodiscard]] const char* summary() const override { return "Print what a model file holds"; }
+
+  void declare(arguments& options) override {
+    declare_model(options, path_);
+    options.flag("--json", json_, "Print one JSON object");
+    options.flag("--full", full_, "Print long arrays and texts whole");
+    options.footer(
         "Also for models that this version cannot run, and for a .safetensors file without the rest; it says why.\n"
         "Examples:\n"
         "  runnel inspect -m model.gguf\n"
         "  runnel inspect -m folder --json | python3 -m json.tool");
-    return sub;
   }
 
   void run() override {

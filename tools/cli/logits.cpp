@@ -19,33 +19,34 @@ namespace {
 
 class logits_command final : public command {
  public:
-  CLI::App* declare(CLI::App& app) override {
-    auto* sub = app.add_subcommand("logits", "Write the logits of every token of a text to a NumPy file");
-    model_.declare(*sub);
-    prompt_option_ = sub->add_option("-p,--prompt", prompt_, "The text; the token that begins a text comes first where the model wants it")
-                         ->type_name("TEXT");
-    tokens_option_ = sub->add_option("--tokens", tokens_, "Token ids between commas, taken as they are")
-                         ->type_name("ID,ID,...")
-                         ->excludes(prompt_option_);
-    sub->add_flag("--parse-special", parse_special_, "Take special tokens written in the prompt, such as <|im_end|>, as such");
-    sub->add_option("-o,--out", path_, "The file: float32 [tokens, vocabulary]")->required()->type_name("FILE.npy");
-    sub->footer(
+  [[nodiscard]] const char* name() const override { return "logits"; }
+  [[nodiscard]] const char* summary() const override { return "Write the logits of every token of a text to a NumPy file"; }
+
+  void declare(arguments& options) override {
+    model_.declare(options);
+    prompt_option_ = options.text("-p,--prompt", prompt_, "TEXT",
+                                  "The text; the token that begins a text comes first where the model wants it");
+    tokens_option_ =
+        options.text("--tokens", tokens_, "ID,ID,...", "Token ids between commas, taken as they are").excludes(prompt_option_);
+    options.flag("--parse-special", parse_special_,
+                 "Take special tokens written in the prompt, such as <|im_end|>, as such");
+    options.text("-o,--out", path_, "FILE.npy", "The file: float32 [tokens, vocabulary]").required();
+    options.footer(
         "One plain causal pass over positions 0, 1, 2, ...: row i of the file predicts token i + 1.\n"
         "Examples:\n"
         "  runnel logits -m model.gguf -p \"The capital of France is\" -o logits.npy\n"
         "  runnel logits -m model.gguf --tokens 504,3575,282,4649,314 -o logits.npy");
-    return sub;
   }
 
   void run() override {
-    expect<config_error>(prompt_option_->count() + tokens_option_->count() > 0, "logits: give a text with --prompt or --tokens");
-    expect<config_error>(!parse_special_ || prompt_option_->count() > 0, "logits: --parse-special goes with --prompt");
+    expect<config_error>(prompt_option_.given() || tokens_option_.given(), "logits: give a text with --prompt or --tokens");
+    expect<config_error>(!parse_special_ || prompt_option_.given(), "logits: --parse-special goes with --prompt");
     std::vector<std::int32_t> tokens;
-    if (tokens_option_->count() != 0) {
+    if (tokens_option_.given()) {
       for (const index_t id : parse_numbers(tokens_, "--tokens", 0)) tokens.push_back(static_cast<std::int32_t>(id));
     }
     const auto model = model_.load();
-    if (tokens_option_->count() == 0) {
+    if (!tokens_option_.given()) {
       tokens = model.tokenizer->encode(prompt_, {parse_special_, model.tokenizer->adds_bos(), parse_special_});
     }
     const auto& network = *model.network;
@@ -94,8 +95,8 @@ class logits_command final : public command {
   }
 
   model_options model_;
-  CLI::Option* prompt_option_ = nullptr;
-  CLI::Option* tokens_option_ = nullptr;
+  argument prompt_option_;
+  argument tokens_option_;
   std::string prompt_;
   std::string tokens_;
   std::string path_;

@@ -24,21 +24,6 @@ namespace {
 
 enum exit_code : int { ok = 0, failed = 1, bad_usage = 2 };
 
-struct entry {
-  std::string_view name;
-  std::unique_ptr<command> does;
-  CLI::App* app = nullptr;
-};
-
-std::array<entry, 6> make_commands() {
-  return {{{"generate", make_generate_command()},
-           {"translate", make_translate_command()},
-           {"tokenize", make_tokenize_command()},
-           {"logits", make_logits_command()},
-           {"inspect", make_inspect_command()},
-           {"bench", make_bench_command()}}};
-}
-
 /// What the program does with a parsed command line.
 int run(command& chosen) {
   try {
@@ -66,22 +51,30 @@ int main_of(int argc, char** argv) {
       "runnel: language models that read while they write.\n"
       "Data goes to standard output, everything else to standard error.",
       "runnel");
-  app.set_version_flag("--version", message("runnel ", RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH));
+  app.set_version_flag("--version",
+                       message("runnel ", RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH));
   app.footer(
       "'runnel COMMAND --help' shows a command's options with examples.\n"
       "Exit codes: 0 done; 2 wrong usage; 1 any other error; 128 + number when a signal ended it (130 for Ctrl-C).\n"
       "If the reader of standard output goes away, the program ends in silence with 0.");
-  auto commands = make_commands();
+  const std::array commands{make_generate_command(), make_translate_command(), make_tokenize_command(),
+                            make_logits_command(),   make_inspect_command(),   make_bench_command()};
   std::string names;
-  for (auto& one : commands) {
-    one.app = one.does->declare(app);
-    names += message(names.empty() ? "" : ", ", one.name);
+  for (const auto& one : commands) {
+    arguments options(*app.add_subcommand(one->name(), one->summary()));
+    one->declare(options);
+    names += message(names.empty() ? "" : ", ", one->name());
   }
   app.require_subcommand(1);
 
   const std::string first = argc > 1 ? argv[1] : "";
-  const bool known = std::any_of(commands.begin(), commands.end(), [&](const entry& one) { return one.name == first; });
-  if (!known && !first.empty() && first[0] != '-') {
+  if (first.empty()) {
+    note(message("a command is missing; expected one of ", names, " (see 'runnel --help')"));
+    return bad_usage;
+  }
+  const bool known =
+      std::any_of(commands.begin(), commands.end(), [&](const auto& one) { return one->name() == first; });
+  if (!known && first[0] != '-') {
     note(message("there is no command '", printable(first), "'; expected one of ", names));
     return bad_usage;
   }
@@ -91,14 +84,11 @@ int main_of(int argc, char** argv) {
     return app.exit(wanted);
   } catch (const CLI::ParseError& problem) {
     note(printable(problem.what()));
-    const bool in_command = !app.get_subcommands().empty();
-    note(message("see 'runnel ", in_command ? app.get_subcommands().front()->get_name() + " " : std::string(), "--help'"));
+    note(message("see 'runnel ", known ? first + " " : std::string(), "--help'"));
     return bad_usage;
   }
-  for (auto& one : commands) {
-    if (one.app->parsed()) return run(*one.does);
-  }
-  return bad_usage;
+  const std::string chosen = app.get_subcommands().front()->get_name();
+  return run(**std::find_if(commands.begin(), commands.end(), [&](const auto& one) { return one->name() == chosen; }));
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
+#include <limits>
 #include <system_error>
 #include <thread>
 
@@ -14,11 +14,10 @@
 
 namespace runnel::cli {
 
-void declare_model(CLI::App& app, std::string& path) {
-  app.add_option("-m,--model", path, "A GGUF file, or a folder with config.json, tokenizer.json and model.safetensors")
-      ->required()
-      ->type_name("PATH")
-      ->envname("RUNNEL_ARG_MODEL");
+void declare_model(arguments& options, std::string& path) {
+  options.text("-m,--model", path, "PATH", "A GGUF file, or a folder with config.json, tokenizer.json and model.safetensors")
+      .required()
+      .environment("RUNNEL_ARG_MODEL");
 }
 
 std::filesystem::path resolve_model(const std::string& path) {
@@ -37,32 +36,25 @@ std::filesystem::path resolve_model(const std::string& path) {
   return path;
 }
 
-void model_options::declare(CLI::App& app) {
-  declare_model(app, path_);
-  app.add_option("-t,--threads", threads_, "Threads that compute; 0: one a processor")
-      ->check(whole_number(0, 1024))
-      ->type_name("N")
-      ->envname("RUNNEL_ARG_THREADS")
-      ->capture_default_str();
-  app.add_option("--compute", compute_, "Numbers that products are computed in; there is f32")
-      ->check(CLI::Validator(
-          [](std::string& value) {
-            return value == "f32" ? std::string() : "'" + value + "' is unknown; this version computes in: f32";
-          },
-          ""))
-      ->type_name("MODE")
-      ->envname("RUNNEL_ARG_COMPUTE")
-      ->capture_default_str();
-  app.add_option("-c,--context", context_, "Positions that may be used, at most what the model declares; 0: that")
-      ->check(whole_number(0, most_of_anything))
-      ->type_name("N")
-      ->envname("RUNNEL_ARG_CONTEXT")
-      ->capture_default_str();
+void model_options::declare(arguments& options) {
+  declare_model(options, path_);
+  options.whole("-t,--threads", threads_, "N", "Threads that compute; 0: one a processor", 0, 1024)
+      .environment("RUNNEL_ARG_THREADS");
+  options.text("--compute", compute_, "MODE", "Numbers that products are computed in; there is f32")
+      .one_of({"f32"})
+      .environment("RUNNEL_ARG_COMPUTE");
+  options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
+      .environment("RUNNEL_ARG_CONTEXT");
+}
+
+stream::language_model load_model_at(const std::filesystem::path& path) {
+  auto model = stream::load_model(path);
+  interrupts::instance().check();
+  return model;
 }
 
 stream::language_model model_options::load() const {
-  auto model = stream::load_model(resolve_model(path_));
-  interrupts::instance().check();
+  auto model = load_model_at(resolve_model(path_));
   expect<config_error>(context_ <= model.context(), "--context: expected at most ", model.context(),
                        ", for which the model was declared, found ", context_);
   return model;
@@ -70,48 +62,28 @@ stream::language_model model_options::load() const {
 
 ops::eval_options model_options::compute() const {
   ops::eval_options options;
-  options.threads = threads_;
+  options.threads = threads();
   return options;
 }
 
-int model_options::threads() const {
-  return threads_ != 0 ? threads_ : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+int model_options::threads() const { return threads_for(threads_); }
+
+int threads_for(std::int64_t count) {
+  return count != 0 ? static_cast<int>(count) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void sampling_options::declare(CLI::App& app) {
-  app.add_option("--temp", options_.temperature, "Temperature; 0 always takes the likeliest token")
-      ->check(number_from(0))
-      ->type_name("X")
-      ->capture_default_str();
-  app.add_option("--top-k", options_.top_k, "Choose among the K likeliest tokens only; 0: all")
-      ->check(whole_number(0, most_of_anything))
-      ->type_name("K")
-      ->capture_default_str();
-  app.add_option("--top-p", options_.top_p, "Choose among the likeliest tokens that together have this probability")
-      ->check(CLI::Validator(
-          [](std::string& text) {
-            double value = 0;
-            const bool is_number = CLI::detail::lexical_cast(text, value);
-            return is_number && value > 0 && value <= 1 ? std::string()
-                                                        : "expected a number above 0 and up to 1, found '" + text + "'";
-          },
-          ""))
-      ->type_name("X")
-      ->capture_default_str();
-  app.add_option("--seed", options_.seed, "Where random numbers begin; used where the temperature is above 0")
-      ->check(whole_number(0, std::numeric_limits<std::int64_t>::max()))
-      ->type_name("N")
-      ->capture_default_str();
+void sampling_options::declare(arguments& options) {
+  constexpr double hottest = 1000;
+  options.real("--temp", temperature_, "X", "Temperature; 0 always takes the likeliest token", 0, hottest);
+  options.whole("--top-k", top_k_, "K", "Choose among the K likeliest tokens only; 0: all");
+  options.real("--top-p", top_p_, "X", "Choose among the likeliest tokens that together have this probability", 0, 1);
+  options.whole("--seed", seed_, "N", "Where random numbers begin; used where the temperature is above 0", 0,
+                std::numeric_limits<std::int64_t>::max());
 }
 
-namespace {
-
-bool parse_number(std::string_view text, std::int64_t& value) {
-  const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return failure == std::errc() && stop == text.data() + text.size();
+stream::sampler_options sampling_options::get() const {
+  return {temperature_, top_k_, top_p_, static_cast<std::uint64_t>(seed_)};
 }
-
-}  // namespace
 
 std::vector<index_t> parse_numbers(std::string_view text, std::string_view option, index_t least) {
   std::vector<index_t> numbers;
@@ -121,35 +93,14 @@ std::vector<index_t> parse_numbers(std::string_view text, std::string_view optio
     while (part.starts_with(' ')) part.remove_prefix(1);
     while (part.ends_with(' ')) part.remove_suffix(1);
     std::int64_t value = 0;
-    expect<config_error>(parse_number(part, value) && value >= least && value <= most_of_anything, option,
+    const auto [stop, failure] = std::from_chars(part.data(), part.data() + part.size(), value);
+    const bool is_number = failure == std::errc() && stop == part.data() + part.size();
+    expect<config_error>(is_number && value >= least && value <= most_of_anything, option,
                          ": expected whole numbers of at least ", least, " between commas, found '", text, "'");
     numbers.push_back(value);
     begin = end + 1;
   }
   return numbers;
-}
-
-CLI::Validator whole_number(std::int64_t least, std::int64_t most) {
-  return CLI::Validator(
-      [least, most](std::string& text) {
-        std::int64_t value = 0;
-        if (parse_number(text, value) && value >= least && value <= most) {
-          text = std::to_string(value);  // "007" is seven, though CLI11 would take it for octal
-          return std::string();
-        }
-        return message("expected a whole number from ", least, " to ", most, ", found '", text, "'");
-      },
-      "");
-}
-
-CLI::Validator number_from(double least) {
-  return CLI::Validator(
-      [least](std::string& text) {
-        double value = 0;
-        if (CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value >= least) return std::string();
-        return message("expected a number of at least ", least, ", found '", text, "'");
-      },
-      "");
 }
 
 }  // namespace runnel::cli

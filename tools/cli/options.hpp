@@ -7,11 +7,11 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include <runnel/ops/eval.hpp>
 #include <runnel/stream/language_model.hpp>
 #include <runnel/stream/sampler.hpp>
+
+#include "arguments.hpp"
 
 /// \file
 /// Options that several commands share.
@@ -19,7 +19,7 @@
 namespace runnel::cli {
 
 /// Adds -m/--model, read from RUNNEL_ARG_MODEL where it is not given.
-void declare_model(CLI::App& app, std::string& path);
+void declare_model(arguments& options, std::string& path);
 
 /// The path that -m means. Throws io_error that says what was expected if there is nothing.
 [[nodiscard]] std::filesystem::path resolve_model(const std::string& path);
@@ -28,7 +28,7 @@ void declare_model(CLI::App& app, std::string& path);
 class model_options {
  public:
   /// Adds -m/--model, -t/--threads, --compute and --context.
-  void declare(CLI::App& app);
+  void declare(arguments& options);
 
   /// Loads the model. Throws config_error if more context was asked for than it was declared for, cancelled_error if a
   /// signal came meanwhile, what `stream::load_model` throws.
@@ -41,7 +41,7 @@ class model_options {
 
  private:
   std::string path_;
-  int threads_ = 0;
+  std::int64_t threads_ = 0;
   std::string compute_ = "f32";
   index_t context_ = 0;
 };
@@ -49,23 +49,23 @@ class model_options {
 /// How tokens are chosen: --temp, --top-k, --top-p, --seed.
 class sampling_options {
  public:
-  void declare(CLI::App& app);
-  [[nodiscard]] const stream::sampler_options& get() const noexcept { return options_; }
+  void declare(arguments& options);
+  [[nodiscard]] stream::sampler_options get() const;
 
  private:
-  stream::sampler_options options_;
+  double temperature_ = 0;
+  std::int64_t top_k_ = 0;
+  double top_p_ = 1;
+  std::int64_t seed_ = 0;
 };
+
+/// `stream::load_model`, compiled once for all commands. Throws cancelled_error if a signal came meanwhile.
+[[nodiscard]] stream::language_model load_model_at(const std::filesystem::path& path);
+
+/// Threads that `count` means: 0 is one a processor.
+[[nodiscard]] int threads_for(std::int64_t count);
 
 /// Numbers of at least `least` between commas, as "16,128,512". Throws config_error that names `option`.
 [[nodiscard]] std::vector<index_t> parse_numbers(std::string_view text, std::string_view option, index_t least);
-
-/// A check for CLI11: a whole number in [least, most], in decimal.
-[[nodiscard]] CLI::Validator whole_number(std::int64_t least, std::int64_t most);
-
-/// A check for CLI11: a finite number of at least `least`.
-[[nodiscard]] CLI::Validator number_from(double least);
-
-/// The greatest count that options take.
-inline constexpr std::int64_t most_of_anything = 1'000'000'000;
 
 }  // namespace runnel::cli

@@ -21,25 +21,23 @@ namespace {
 
 class tokenize_command final : public command {
  public:
-  CLI::App* declare(CLI::App& app) override {
-    auto* sub = app.add_subcommand("tokenize", "Turn lines of text into token ids");
-    declare_model(*sub, path_);
-    prompt_option_ = sub->add_option("-p,--prompt", prompt_, "The text; without it and --file, standard input is read")
-                         ->type_name("TEXT");
-    sub->add_option("-f,--file", file_, "Read this file; -: standard input")
-        ->type_name("FILE")
-        ->excludes(prompt_option_)
-        ->capture_default_str();
-    sub->add_flag("--parse-special", parse_special_, "Take special tokens written in the text, such as <|im_end|>, as such");
-    sub->add_flag("--bos", add_bos_, "Begin each line with the token that begins a text");
-    sub->add_flag("--pieces", pieces_, "Print each token's text as well, as a JSON string after the id");
-    sub->footer(
+  [[nodiscard]] const char* name() const override { return "tokenize"; }
+  [[nodiscard]] const char* summary() const override { return "Turn lines of text into token ids"; }
+
+  void declare(arguments& options) override {
+    declare_model(options, path_);
+    prompt_option_ = options.text("-p,--prompt", prompt_, "TEXT", "The text; without it and --file, standard input is read");
+    options.text("-f,--file", file_, "FILE", "Read this file; -: standard input").excludes(prompt_option_);
+    options.flag("--parse-special", parse_special_,
+                 "Take special tokens written in the text, such as <|im_end|>, as such");
+    options.flag("--bos", add_bos_, "Begin each line with the token that begins a text");
+    options.flag("--pieces", pieces_, "Print each token's text as well, as a JSON string after the id");
+    options.footer(
         "For each line, byte for byte up to its line feed, one line of ids with spaces between them; an empty line gives an\n"
         "empty line. Only the tokenizer is loaded, so a tokenizer.json is enough for --model.\n"
         "Examples:\n"
         "  runnel tokenize -m model.gguf -p \"Hello, world\" --pieces\n"
         "  runnel tokenize -m model.gguf < corpus.txt > ids.txt");
-    return sub;
   }
 
   void run() override {
@@ -48,7 +46,7 @@ class tokenize_command final : public command {
     options_.parse_user_defined = true;
     options_.add_bos = add_bos_;
     expect<config_error>(!add_bos_ || vocabulary.bos(), "tokenize: --bos: this vocabulary has no token that begins a text");
-    if (prompt_option_->count() != 0) {
+    if (prompt_option_.given()) {
       lines(vocabulary, prompt_.empty() ? "\n" : prompt_, true);
       out_.flush();
       return;
@@ -95,7 +93,7 @@ class tokenize_command final : public command {
   }
 
   std::string path_;
-  CLI::Option* prompt_option_ = nullptr;
+  argument prompt_option_;
   std::string prompt_;
   std::string file_ = "-";
   bool parse_special_ = false;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -24,10 +23,6 @@
 namespace runnel::cli {
 
 namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// The lines of a reference file.
 std::vector<std::string> read_lines(const std::string& path) {
@@ -230,19 +225,18 @@ class translation_run {
 
 class translate_command final : public command {
  public:
-  CLI::App* declare(CLI::App& app) override {
-    auto* sub = app.add_subcommand("translate", "Stream sentences through a model that writes while it reads");
-    model_.declare(*sub);
-    declare_plan(*sub);
-    declare_text(*sub);
-    sub->add_option("--max-tokens", max_tokens_, "Tokens written for a sentence at most")
-        ->check(whole_number(1, most_of_anything))
-        ->type_name("N")
-        ->capture_default_str();
-    sampling_.declare(*sub);
-    sub->add_flag("--skip-long", skip_long_,
-                  "Give an empty line for a sentence that the context cannot hold, instead of ending with an error");
-    sub->footer(
+  [[nodiscard]] const char* name() const override { return "translate"; }
+  [[nodiscard]] const char* summary() const override { return "Stream sentences through a model that writes while it reads"; }
+
+  void declare(arguments& options) override {
+    model_.declare(options);
+    declare_plan(options);
+    declare_text(options);
+    options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
+    sampling_.declare(options);
+    options.flag("--skip-long", skip_long_,
+                 "Give an empty line for a sentence that the context cannot hold, instead of ending with an error");
+    options.footer(
         "On a terminal, reads (dim) and writes are shown as they happen, then the translation. To a pipe or file goes one\n"
         "line a sentence, its translation, and nothing else. A line without words gives an empty line. Text that looks like\n"
         "a special token, such as <|im_end|>, is text. A summary goes to standard error.\n"
@@ -251,7 +245,6 @@ class translate_command final : public command {
         "  runnel translate -m model.gguf --source sentences.txt --plan batch-streaming --reencode all -k 5 > out.txt\n"
         "  speech-to-words | runnel translate -m model.gguf --source - --target-language German\n"
         "  runnel translate -m model.gguf --source test.en --target test.fr --output results/");
-    return sub;
   }
 
   void run() override {
@@ -283,64 +276,47 @@ class translate_command final : public command {
   }
 
  private:
-  void declare_plan(CLI::App& sub) {
-    sub.add_option("--plan", plan_,
-                   "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
-                   "removed-target or removed-both")
-        ->type_name("PLAN")
-        ->capture_default_str();
-    reencode_option_ = sub.add_option("--reencode", reencode_,
-                                      "What batch-streaming computes again when source arrives: none, positions or all "
-                                      "[default: none]")
-                           ->type_name("WHAT");
-    sub.add_option("-k,--wait-k,--waitk,--wait_k", wait_k_,
-                   "Words to read before the first is written; then one for each (plans that read all first ignore it)")
-        ->check(whole_number(1, most_of_anything))
-        ->type_name("K")
-        ->capture_default_str();
-    phi_option_ = sub.add_option("--phi", phi_,
-                                 "Where target positions begin, for group-streaming and batch-grouped; may be fractional "
-                                 "[default: 0]")
-                      ->check(number_from(0))
-                      ->type_name("X");
+  void declare_plan(arguments& options) {
+    options.text("--plan", plan_, "PLAN",
+                 "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
+                 "removed-target or removed-both");
+    reencode_option_ = options.text("--reencode", reencode_, "WHAT",
+                                    "What batch-streaming computes again when source arrives: none (default), positions or all");
+    options.whole("-k,--wait-k,--waitk,--wait_k", wait_k_, "K",
+                  "Words to read before the first is written; then one for each (plans that read all first ignore it)", 1);
+    phi_option_ = options.real("--phi", phi_, "X",
+                               "Where target positions begin, for group-streaming and batch-grouped; may be fractional", 0,
+                               static_cast<double>(most_of_anything));
   }
 
-  void declare_text(CLI::App& sub) {
-    sub.add_option("-s,--source", source_, "Sentences, one a line; -: standard input, read live, word by word")
-        ->type_name("FILE")
-        ->required();
-    sub.add_option("--source-unit", unit_, "What is read at a time: word, char or token")
-        ->type_name("UNIT")
-        ->capture_default_str();
-    sub.add_option("--target", target_, "References, one a line, kept for the log")->type_name("FILE");
-    auto* from = sub.add_option("--source-language", from_, "Name of the source's language, for the instruction")
-                     ->type_name("NAME")
-                     ->capture_default_str();
-    auto* to = sub.add_option("--target-language", to_, "Name of the language to write")->type_name("NAME")->capture_default_str();
+  void declare_text(arguments& options) {
+    options.text("-s,--source", source_, "FILE", "Sentences, one a line; -: standard input, read live, word by word").required();
+    options.text("--source-unit", unit_, "UNIT", "What is read at a time: word, char or token").one_of({"word", "char", "token"});
+    options.text("--target", target_, "FILE", "References, one a line, kept for the log");
+    const auto from = options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
+    const auto to = options.text("--target-language", to_, "NAME", "Name of the language to write");
     instruction_option_ =
-        sub.add_option("--instruction", instruction_,
-                       "What the model is told to do [default: Translate the following English paragraph to French]")
-            ->type_name("TEXT")
-            ->excludes(from)
-            ->excludes(to);
-    sub.add_option("--format", format_, "Chat format: a name, or a JSON file; default: what the model's own template asks for")
-        ->type_name("NAME|FILE");
-    sub.add_option("-o,--output", output_,
-                   "Folder for instances.log (one JSON object a sentence, as SimulEval writes them; delays count source "
-                   "units, elapsed is in ms) and config.yaml; files of an earlier run are replaced")
-        ->type_name("DIR");
+        options
+            .text("--instruction", instruction_, "TEXT",
+                  "What the model is told to do; default: Translate the following English paragraph to French")
+            .excludes(from)
+            .excludes(to);
+    options.text("--format", format_, "NAME|FILE", "Chat format: a name, or a JSON file; default: the one of the model's template");
+    options.text("-o,--output", output_, "DIR",
+                 "Folder for instances.log (one JSON object a sentence, as SimulEval writes them; delays count source "
+                 "units, elapsed is in ms) and config.yaml; files of an earlier run are replaced");
   }
 
   [[nodiscard]] std::string instruction() const {
-    if (instruction_option_->count() != 0) return instruction_;
+    if (instruction_option_.given()) return instruction_;
     return "Translate the following " + from_ + " paragraph to " + to_;
   }
 
   [[nodiscard]] stream::session_options session_options() const {
     stream::session_options options;
     const std::string name = plan_ == "group" ? "group-streaming" : plan_;
-    options.how = stream::parse_plan(name, reencode_option_->count() != 0 ? std::optional<std::string_view>(reencode_) : std::nullopt,
-                                     phi_option_->count() != 0 ? std::optional(phi_) : std::nullopt);
+    options.how = stream::parse_plan(name, reencode_option_.given() ? std::optional<std::string_view>(reencode_) : std::nullopt,
+                                     phi_option_.given() ? std::optional(phi_) : std::nullopt);
     options.when = stream::wait_k{wait_k_};
     options.instruction = instruction();
     options.sampling = sampling_.get();
@@ -396,17 +372,17 @@ class translate_command final : public command {
   model_options model_;
   sampling_options sampling_;
   std::string plan_ = "group-streaming";
-  CLI::Option* reencode_option_ = nullptr;
+  argument reencode_option_;
   std::string reencode_;
   index_t wait_k_ = 3;
-  CLI::Option* phi_option_ = nullptr;
+  argument phi_option_;
   double phi_ = 0;
   std::string source_;
   std::string unit_ = "word";
   std::string target_;
   std::string from_ = "English";
   std::string to_ = "French";
-  CLI::Option* instruction_option_ = nullptr;
+  argument instruction_option_;
   std::string instruction_;
   std::string format_;
   std::string output_;

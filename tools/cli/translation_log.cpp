@@ -42,9 +42,9 @@ void translation_log::add(const translation& one) {
   line["index"] = one.index;
   line["prediction"] = one.text();
   line["delays"] = one.delays;
-  auto& elapsed = line["elapsed"];
-  elapsed = nlohmann::ordered_json::array();
+  auto elapsed = nlohmann::ordered_json::array();
   for (const double ms : one.elapsed_ms) elapsed.push_back(std::round(ms * 1000) / 1000);
+  line["elapsed"] = std::move(elapsed);
   line["prediction_length"] = one.words.size();
   line["reference"] = one.reference ? nlohmann::ordered_json(*one.reference) : nlohmann::ordered_json(nullptr);
   line["source"] = one.source;

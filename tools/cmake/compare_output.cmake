@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs PROGRAM with MODEL as its argument and compares what it prints with the file EXPECTED.
+# Runs PROGRAM with MODEL as its argument, and INPUT (a file, if it exists) to read, and compares what it prints with the file
+# EXPECTED.
 cmake_minimum_required(VERSION 3.22)
 
 set(ENV{RUNNEL_EXAMPLE_MODEL} "${MODEL}")
-execute_process(COMMAND "${PROGRAM}" "${MODEL}" OUTPUT_FILE "${ACTUAL}" RESULT_VARIABLE status ERROR_VARIABLE errors)
+set(input "")
+if(EXISTS "${INPUT}")
+  set(input INPUT_FILE "${INPUT}")
+endif()
+execute_process(COMMAND "${PROGRAM}" "${MODEL}" ${input} OUTPUT_FILE "${ACTUAL}" RESULT_VARIABLE status ERROR_VARIABLE errors)
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "${PROGRAM} ended with ${status}:\n${errors}")
 endif()

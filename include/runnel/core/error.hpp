@@ -2,10 +2,12 @@
 #pragma once
 
 #include <charconv>
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <type_traits>
 
 namespace runnel {
 
@@ -53,41 +55,63 @@ class cancelled_error : public error {
 
 namespace detail {
 
-inline void append(std::string& out, std::string_view text) { out += text; }
-inline void append(std::string& out, const char* text) { out += text; }
-inline void append(std::string& out, char character) { out += character; }
-inline void append(std::string& out, long long number) { out += std::to_string(number); }
-inline void append(std::string& out, unsigned long long number) { out += std::to_string(number); }
-/// The shortest digits that give the number back, whatever the locale.
-template <class Float>
-void append_float(std::string& out, Float number) {
-  char text[32];
-  out.append(text, std::to_chars(text, text + sizeof text, number).ptr);
-}
+/// One part of a message, its type erased, so that the many messages of a program share one function.
+class message_part {
+ public:
+  message_part(std::string_view text) noexcept : kind_(kind::text), text_(text) {}
+  message_part(const std::string& text) noexcept : kind_(kind::text), text_(text) {}
+  message_part(const char* text) noexcept : kind_(kind::text), text_(text) {}
+  message_part(char character) noexcept : kind_(kind::character), signed_(character) {}
+  message_part(float number) noexcept : kind_(kind::single_float), float_(number) {}
+  message_part(double number) noexcept : kind_(kind::double_float), double_(number) {}
+  template <std::signed_integral T>
+  message_part(T number) noexcept : kind_(kind::signed_integer), signed_(number) {}
+  template <std::unsigned_integral T>
+  message_part(T number) noexcept : kind_(kind::unsigned_integer), unsigned_(number) {}
 
-template <class Part>
-void append_any(std::string& out, const Part& part) {
-  if constexpr (std::is_same_v<Part, char>) {
-    append(out, part);
-  } else if constexpr (std::is_integral_v<Part> && std::is_signed_v<Part>) {
-    append(out, static_cast<long long>(part));
-  } else if constexpr (std::is_integral_v<Part>) {
-    append(out, static_cast<unsigned long long>(part));
-  } else if constexpr (std::is_floating_point_v<Part>) {
-    append_float(out, part);
-  } else {
-    append(out, part);
+  void append_to(std::string& out) const {
+    switch (kind_) {
+      case kind::text: out += text_; return;
+      case kind::character: out += static_cast<char>(signed_); return;
+      case kind::signed_integer: return append(out, signed_);
+      case kind::unsigned_integer: return append(out, unsigned_);
+      case kind::single_float: return append(out, float_);
+      case kind::double_float: return append(out, double_);
+    }
   }
+
+ private:
+  enum class kind : std::uint8_t { text, character, signed_integer, unsigned_integer, single_float, double_float };
+
+  /// The shortest digits that give the number back, whatever the locale.
+  template <class Number>
+  static void append(std::string& out, Number number) {
+    char text[32];
+    out.append(text, std::to_chars(text, text + sizeof text, number).ptr);
+  }
+
+  kind kind_;
+  union {
+    std::string_view text_;
+    long long signed_;
+    unsigned long long unsigned_;
+    float float_;
+    double double_;
+  };
+};
+
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string join(std::initializer_list<message_part> parts) {
+  std::string out;
+  for (const message_part& part : parts) part.append_to(out);
+  return out;
 }
 
 }  // namespace detail
 
 /// Joins texts, characters and numbers: `message("rows ", 3, " of ", 7)`.
 template <class... Parts>
-[[nodiscard, gnu::cold, gnu::noinline]] std::string message(const Parts&... parts) {
-  std::string out;
-  (detail::append_any(out, parts), ...);
-  return out;
+[[nodiscard, gnu::cold]] std::string message(const Parts&... parts) {
+  return detail::join({detail::message_part(parts)...});
 }
 
 namespace detail {

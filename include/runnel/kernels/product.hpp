@@ -13,7 +13,7 @@
 /// y = x W^T + b over panels of prepared weights (quant/panel.hpp).
 ///
 /// Row purity (law 0): y[r, n] is one chain acc = fma(x[r, k], w[n, k], acc) over ascending k from zero, then + b[n], whatever
-/// the number of rows and however they are tiled. Few rows decode weights into registers; more rows decode a stretch of a
+/// the number of rows and however they are tiled. One row decodes weights in registers; more rows decode a stretch of a
 /// panel once into scratch and run register tiles over it.
 
 namespace runnel::kernels {
@@ -92,33 +92,27 @@ RUNNEL_INLINE void finish(accumulators<Arch, T, Rows, Columns>& sums, const outp
   });
 }
 
-/// `Rows` rows over one panel, weights decoded in registers.
-template <class Arch, class Codec, std::size_t Rows>
-void direct_tile(const quant::word* panel, const product_args<float>& args, const float* x,
-                 const output_tile<float>& out) noexcept {
+/// One row over one panel, weights decoded in registers.
+template <class Arch, class Codec>
+void single_row(const quant::word* panel, const product_args<float>& args, const output_tile<float>& out) noexcept {
   constexpr std::size_t width = simd::width<float, Arch>;
   constexpr std::size_t columns = std::min<std::size_t>(2, quant::panel_features / width);
   constexpr auto step = static_cast<index_t>(Codec::panel_inputs);
   using batch = simd::lanes<float, Arch>;
   for (std::size_t column = 0; column < quant::panel_features; column += columns * width) {
-    accumulators<Arch, float, Rows, columns> sums;
-    simd::unroll<Rows>([&](auto r) RUNNEL_LAMBDA_INLINE {
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[r][v] = batch(0.0f); });
-    });
+    accumulators<Arch, float, 1, columns> sums;
+    simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[0][v] = batch(0.0f); });
     const quant::word* block = panel;
     for (index_t k0 = 0; k0 < args.inputs; k0 += step, block += Codec::panel_words) {
       const auto count = std::min(Codec::panel_inputs, static_cast<std::size_t>(args.inputs - k0));
       simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
         Codec::template decode_lanes<Arch>(block, column + v * width, count,
                                            [&](std::size_t k, const batch& w) RUNNEL_LAMBDA_INLINE {
-          simd::unroll<Rows>([&](auto r) RUNNEL_LAMBDA_INLINE {
-            const batch value(x[static_cast<index_t>(r) * args.x_stride + k0 + static_cast<index_t>(k)]);
-            sums[r][v] = simd::fma(value, w, sums[r][v]);
-          });
+          sums[0][v] = simd::fma(batch(args.x[k0 + static_cast<index_t>(k)]), w, sums[0][v]);
         });
       });
     }
-    finish<Arch, float, Rows, columns>(sums, out, column, true);
+    finish<Arch, float, 1, columns>(sums, out, column, true);
   }
 }
 
@@ -203,9 +197,10 @@ template <class Arch, class Codec, class T>
 void product(const product_args<T>& args, index_t panel_begin, index_t panel_end, T* scratch) noexcept {
   constexpr auto panel_width = static_cast<index_t>(quant::panel_features);
   constexpr auto panel_inputs = static_cast<index_t>(Codec::panel_inputs);
-  constexpr index_t direct_rows = 4;
   constexpr std::size_t tile = simd::registers<Arch> == 32 ? 8 : 4;
   const index_t blocks = (args.inputs + panel_inputs - 1) / panel_inputs;
+  // Few rows are done before the weights have left the first cache; many make longer stretches worth it.
+  const index_t most = args.rows <= 16 ? product_stretch / 4 : product_stretch;
   for (index_t p = panel_begin; p < panel_end; ++p) {
     const quant::word* panel = args.words + p * blocks * static_cast<index_t>(Codec::panel_words);
     const index_t feature = p * panel_width;
@@ -217,15 +212,13 @@ void product(const product_args<T>& args, index_t panel_begin, index_t panel_end
       return moved;
     };
     if constexpr (std::is_same_v<T, float>) {
-      if (args.rows <= direct_rows) {
-        detail::tile_rows<direct_rows>(args.rows, [&](auto count, index_t row) {
-          detail::direct_tile<Arch, Codec, count>(panel, args, args.x + row * args.x_stride, at_row(row));
-        });
+      if (args.rows == 1) {
+        detail::single_row<Arch, Codec>(panel, args, out);
         continue;
       }
     }
-    for (index_t k0 = 0; k0 < args.inputs; k0 += product_stretch) {
-      const index_t count = std::min(product_stretch, args.inputs - k0);
+    for (index_t k0 = 0; k0 < args.inputs; k0 += most) {
+      const index_t count = std::min(most, args.inputs - k0);
       detail::decode_stretch<Arch, Codec>(panel, k0, count, scratch);
       const detail::decoded_stretch<T> stretch{scratch, count, k0 == 0, k0 + count == args.inputs};
       detail::tile_rows<tile>(args.rows, [&](auto rows, index_t row) {

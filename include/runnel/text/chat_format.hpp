@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include <runnel/core/error.hpp>
-#include <runnel/text/json_file.hpp>
+#include <runnel/io/json.hpp>
 #include <runnel/text/tokenizer.hpp>
 
 namespace runnel::text {
@@ -115,8 +115,8 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
 /// A format in JSON: an object with the string members of `chat_format`, of which `source_prefix`, which must contain
 /// `{instruction}` once, and `target_prefix` are needed. \throws format_error
 [[nodiscard]] inline chat_format parse_chat_format(std::string_view text, const std::string& source_name) {
-  const auto root = detail::parse_json(text, source_name);
-  const detail::json_object object(root, source_name);
+  const auto root = io::parse_json(text, source_name);
+  const io::json_object object(root, source_name);
   for (const auto& [key, value] : root.items()) {
     const bool known = key == "name" || key == "source_prefix" || key == "source_suffix" || key == "target_prefix" ||
                        key == "target_suffix" || key == "word_separator";

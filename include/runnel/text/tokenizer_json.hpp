@@ -16,7 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include <runnel/core/error.hpp>
-#include <runnel/text/json_file.hpp>
+#include <runnel/io/json.hpp>
 #include <runnel/text/tokenizer_data.hpp>
 
 namespace runnel::text {
@@ -119,7 +119,7 @@ class tokenizer_json_reader {
     const auto& list = root_.array("added_tokens");
     const std::size_t count = data_.tokens.size() + list.size();
     for (std::size_t i = 0; i < list.size(); ++i) {
-      const json_object token(list[i], data_.source_name, message("added_tokens[", i, ']'));
+      const io::json_object token(list[i], data_.source_name, message("added_tokens[", i, ']'));
       added_token_rule rule;
       rule.id = token.id("id");
       rule.strip_left = token.flag_or("lstrip", false);
@@ -168,7 +168,7 @@ class tokenizer_json_reader {
   }
 
   // Members of a Sequence, or the value itself.
-  [[nodiscard]] static std::vector<const nlohmann::json*> steps_of(const json_object& value, const char* key) {
+  [[nodiscard]] static std::vector<const nlohmann::json*> steps_of(const io::json_object& value, const char* key) {
     std::vector<const nlohmann::json*> steps;
     if (value.text("type") != "Sequence")
       return {&value.value()};
@@ -179,7 +179,7 @@ class tokenizer_json_reader {
 
   void read_normalizer(const nlohmann::json& value, const std::string& where) {
     for (const auto* const step : steps_of({value, data_.source_name, where}, "normalizers")) {
-      const auto type = json_object(*step, data_.source_name, where).text("type");
+      const auto type = io::json_object(*step, data_.source_name, where).text("type");
       if (type != "NFC")
         fail(where, " \"", type, "\" is not supported, expected NFC or none");
       data_.nfc = true;
@@ -188,7 +188,7 @@ class tokenizer_json_reader {
 
   void read_pre_tokenizer() {
     const auto outer = root_.object("pre_tokenizer");
-    std::vector<json_object> steps;
+    std::vector<io::json_object> steps;
     for (const auto* const step : steps_of(outer, "pretokenizers")) {
       steps.emplace_back(*step, data_.source_name, "pre_tokenizer");
     }
@@ -213,7 +213,7 @@ class tokenizer_json_reader {
     data_.ignore_merges = model_.flag_or("ignore_merges", false);
   }
 
-  [[nodiscard]] pre_tokenizer_kind known_split(const json_object& split) const {
+  [[nodiscard]] pre_tokenizer_kind known_split(const io::json_object& split) const {
     const auto pattern = split.object("pattern").text("Regex");
     if (split.text("behavior") != "Isolated" || split.flag_or("invert", false)) {
       fail("pre_tokenizer: Split is supported as Isolated and not inverted only");
@@ -230,7 +230,7 @@ class tokenizer_json_reader {
     if (decoder == nullptr)
       return;
     for (const auto* const step : steps_of({*decoder, data_.source_name, "decoder"}, "decoders")) {
-      const auto type = json_object(*step, data_.source_name, "decoder").text("type");
+      const auto type = io::json_object(*step, data_.source_name, "decoder").text("type");
       if (type != "ByteLevel")
         fail("decoder \"", type, "\" is not supported yet, expected ByteLevel (byte-level BPE)");
     }
@@ -240,13 +240,13 @@ class tokenizer_json_reader {
   void read_post_processor(const nlohmann::json& value) {
     const std::string where = "post_processor";
     for (const auto* const step : steps_of({value, data_.source_name, where}, "processors")) {
-      const json_object processor(*step, data_.source_name, where);
+      const io::json_object processor(*step, data_.source_name, where);
       if (processor.text("type") != "TemplateProcessing")
         continue;
       const auto& single = processor.array("single");
       if (single.empty())
         continue;
-      const json_object first(single[0], data_.source_name, where + ".single[0]");
+      const io::json_object first(single[0], data_.source_name, where + ".single[0]");
       if (first.find("SpecialToken") == nullptr)
         continue;
       data_.bos = need_token(first.object("SpecialToken").text("id"), where);
@@ -254,8 +254,8 @@ class tokenizer_json_reader {
     }
   }
 
-  json_object root_;
-  json_object model_;
+  io::json_object root_;
+  io::json_object model_;
   tokenizer_data data_;
 };
 
@@ -282,7 +282,7 @@ class tokenizer_companions {
   }
 
   // A token is written as its text or as an object with its `content`.
-  [[nodiscard]] std::optional<std::int32_t> token_at(const json_object& config, const char* key) const {
+  [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, const char* key) const {
     const auto* const member = config.find(key);
     if (member == nullptr)
       return {};
@@ -297,8 +297,8 @@ class tokenizer_companions {
     const auto path = folder_ / "tokenizer_config.json";
     if (!exists(path))
       return;
-    const auto root = read_json_file(path, most_config_bytes);
-    const json_object config(root, path.string());
+    const auto root = io::read_json_file(path, most_config_bytes);
+    const io::json_object config(root, path.string());
     if (const auto id = token_at(config, "bos_token"))
       data_->bos = id;
     if (const auto id = token_at(config, "unk_token"))
@@ -311,7 +311,7 @@ class tokenizer_companions {
     read_chat_template(config);
   }
 
-  void read_chat_template(const json_object& config) {
+  void read_chat_template(const io::json_object& config) {
     const auto* const member = config.find("chat_template");
     if (member == nullptr)
       return;
@@ -320,7 +320,7 @@ class tokenizer_companions {
       return;
     }
     for (std::size_t i = 0; i < member->size(); ++i) {
-      const json_object named((*member)[i], config.source_name(), message("chat_template[", i, ']'));
+      const io::json_object named((*member)[i], config.source_name(), message("chat_template[", i, ']'));
       if (i == 0 || named.text("name") == "default")
         data_->chat_template = named.text("template");
     }
@@ -330,8 +330,8 @@ class tokenizer_companions {
     const auto path = folder_ / "generation_config.json";
     if (!exists(path))
       return;
-    const auto root = read_json_file(path, most_config_bytes);
-    const json_object config(root, path.string());
+    const auto root = io::read_json_file(path, most_config_bytes);
+    const io::json_object config(root, path.string());
     const auto* const eos = config.find("eos_token_id");
     if (eos == nullptr)
       return;
@@ -353,7 +353,7 @@ class tokenizer_companions {
 /// Llama 3, Qwen2 or SmolLM, which is recognised by its structure.
 /// \throws format_error naming `source_name`, the key, what was expected and what was found
 [[nodiscard]] inline tokenizer_data parse_tokenizer_json(std::string_view text, const std::string& source_name) {
-  const auto root = detail::parse_json(text, source_name);
+  const auto root = io::parse_json(text, source_name);
   return detail::tokenizer_json_reader(root, source_name).read();
 }
 
@@ -365,7 +365,7 @@ class tokenizer_companions {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored))
     path /= "tokenizer.json";
-  const auto root = detail::read_json_file(path, detail::most_tokenizer_bytes);
+  const auto root = io::read_json_file(path, detail::most_tokenizer_bytes);
   auto data = detail::tokenizer_json_reader(root, path.string()).read();
   detail::tokenizer_companions(path.parent_path(), data).read();
   return data;

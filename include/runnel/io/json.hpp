@@ -12,9 +12,9 @@
 #include <runnel/core/error.hpp>
 #include <runnel/io/mmap.hpp>
 
-namespace runnel::text::detail {
+namespace runnel::io {
 
-/// Deepest nesting that `parse_json` takes; the files of this room need 8.
+/// Deepest nesting that `parse_json` takes; configs and tokenizers need 8.
 inline constexpr std::size_t deepest_json = 64;
 
 /// Whether brackets in `text`, outside strings, are nested deeper than `limit`. Linear, no recursion.
@@ -125,10 +125,35 @@ class json_object {
     return where_.empty() ? std::string(key) : message(where_, '.', key);
   }
 
+  /// The member as a whole number. \throws format_error if it is missing or something else
+  [[nodiscard]] std::int64_t integer(const char* key) const {
+    const auto& member = need(key);
+    if (!member.is_number_integer() || (member.is_number_unsigned() && member.get<std::uint64_t>() >> 63 != 0))
+      fail(path_to(key), "a whole number", member);
+    return member.get<std::int64_t>();
+  }
+
+  /// The member as a whole number, or `otherwise` if it is missing. \throws format_error if it is something else
+  [[nodiscard]] std::int64_t integer_or(const char* key, std::int64_t otherwise) const {
+    return find(key) == nullptr ? otherwise : integer(key);
+  }
+
+  /// The member as a number. \throws format_error if it is missing or something else
+  [[nodiscard]] double number(const char* key) const {
+    const auto& member = need(key);
+    if (!member.is_number())
+      fail(path_to(key), "a number", member);
+    return member.get<double>();
+  }
+
+  /// The member as a number, or `otherwise` if it is missing. \throws format_error if it is something else
+  [[nodiscard]] double number_or(const char* key, double otherwise) const {
+    return find(key) == nullptr ? otherwise : number(key);
+  }
+
   /// Throws format_error: `where` is not what was expected.
   [[noreturn]] void fail(std::string_view where, std::string_view expected, const nlohmann::json& found) const {
-    std::string shown = found.is_structured() ? std::string(found.type_name())
-                                              : found.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+    std::string shown = show(found);
     if (shown.size() > 80)
       shown = shown.substr(0, 80) + "...";
     throw format_error(message(source_name_, ": ", where, ": expected ", expected, ", found ", shown));
@@ -140,6 +165,19 @@ class json_object {
   [[nodiscard]] const std::string& source_name() const noexcept { return source_name_; }
 
  private:
+  /// What a value is, in a few words. (The library's own writer would come into every program that only reads.)
+  [[nodiscard]] static std::string show(const nlohmann::json& value) {
+    if (value.is_string())
+      return message('"', value.get_ref<const std::string&>(), '"');
+    if (value.is_boolean())
+      return value.get<bool>() ? "true" : "false";
+    if (value.is_number_unsigned())
+      return std::to_string(value.get<std::uint64_t>());
+    if (value.is_number_integer())
+      return std::to_string(value.get<std::int64_t>());
+    return value.is_number() ? message(value.get<double>()) : std::string(value.type_name());
+  }
+
   [[nodiscard]] const nlohmann::json& need(const char* key) const {
     const auto* const member = find(key);
     if (member == nullptr)
@@ -152,4 +190,4 @@ class json_object {
   std::string where_;
 };
 
-}  // namespace runnel::text::detail
+}  // namespace runnel::io
