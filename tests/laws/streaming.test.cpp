@@ -101,6 +101,8 @@ bool same_logits(const tests::logit_log& a, const tests::logit_log& b, index_t k
   return true;
 }
 
+index_t num_instruction_sets() { return static_cast<index_t>(tests::runnable_instruction_sets().size()); }
+
 template <class F>
 void for_each_situation(int count, F&& f) {
   for (const instruction_set instructions : tests::runnable_instruction_sets()) {
@@ -208,9 +210,9 @@ TEST_CASE("law 1: any chunking of reads and writes gives the logits of one pass 
     }
   });
   // The law is empty unless words ended while there was source to read.
-  CHECK(words > 500);
-  CHECK(dropped > 200);
-  CHECK(tokens > 2000);
+  CHECK(words > 200 * num_instruction_sets());
+  CHECK(dropped > 60 * num_instruction_sets());
+  CHECK(tokens > 700 * num_instruction_sets());
 }
 
 TEST_CASE("law 6: rewinding to any event and going on is never having advanced") {
@@ -266,7 +268,7 @@ TEST_CASE("law 6: rewinding to any event and going on is never having advanced")
       REQUIRE(same_logits(plain.logits, log, kept));
     }
   });
-  CHECK(rewinds > 500);
+  CHECK(rewinds > 200 * num_instruction_sets());
 }
 
 TEST_CASE("law 7: a session in any batch gives what it gives alone") {
@@ -375,6 +377,6 @@ TEST_CASE("every plan computes the rows its ranges need and no others") {
       if (how.order == event_order::read_all_first) CHECK(needed.refed_rows + needed.tokens_discarded == 0);
     }
   });
-  CHECK(refed > 200);
-  CHECK(refreshed > 200);
+  CHECK(refed > 50 * num_instruction_sets());
+  CHECK(refreshed > 80 * num_instruction_sets());
 }

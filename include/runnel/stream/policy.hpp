@@ -63,15 +63,16 @@ class policy {
   /// Waits for 3 words.
   policy() = default;
   /// Throws config_error unless k is at least 1.
-  policy(wait_k rule) : rule_(rule) {
+  policy(wait_k rule) : rule_(rule) {  // NOLINT(google-explicit-constructor): a rule is a policy
     expect(rule.k >= 1, "policy: wait-k needs k of at least 1, found ", rule.k);
   }
-  policy(read_all rule) : rule_(rule) {}
+  policy(read_all rule) : rule_(rule) {}  // NOLINT(google-explicit-constructor)
   /// A rule of your own. Throws config_error if it is an empty function.
   template <class Rule>
     requires(!std::same_as<Rule, policy> && !std::same_as<Rule, wait_k> && !std::same_as<Rule, read_all>) &&
             Policy<Rule>
-  policy(Rule rule, std::string name = "custom") : rule_(function(std::move(rule))), name_(std::move(name)) {
+  policy(Rule rule, std::string name = "custom")  // NOLINT(google-explicit-constructor)
+      : rule_(function(std::move(rule))), name_(std::move(name)) {
     expect(static_cast<bool>(std::get<function>(rule_)), "policy: the function given is empty");
   }
 

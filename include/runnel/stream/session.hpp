@@ -81,7 +81,7 @@ class session {
   /// The next event, or nothing if the session needs input or is done. Computes what is needed and no more: usually one
   /// forward pass a token. Throws cancelled_error if `stop` was requested before the pass was over, limit_error if the
   /// text outgrows the context.
-  std::optional<event> next(std::stop_token stop = {}) {
+  std::optional<event> next(const std::stop_token& stop = {}) {
     try {
       for (;;) {
         if (auto happened = poll()) return happened;
@@ -96,7 +96,7 @@ class session {
   /// Events until the budget is used up, input is needed, or the session is done. Passes longer than the budget are
   /// cut, which changes no bit. If something is thrown after the first event, the events are returned and the next call
   /// throws again.
-  std::vector<event> step(const step_budget& budget, std::stop_token stop = {}) {
+  std::vector<event> step(const step_budget& budget, const std::stop_token& stop = {}) {
     std::vector<event> events;
     step_budget left = budget;
     try {
@@ -263,7 +263,7 @@ class session {
   }
 
   event emit(decltype(event::what) what) {
-    const event happened{++last_id_, std::move(what)};
+    event happened{++last_id_, std::move(what)};
     history_.add({happened.id, when_.read_now(), when_.written(), written_.now(), state_});
     return happened;
   }
@@ -359,7 +359,7 @@ class session {
     detail::proposal chosen = std::move(*state_.next);
     state_.next.reset();
     state_.random = chosen.random_after;
-    state_.detokenizer = std::move(chosen.detokenizer_after);
+    state_.detokenizer = chosen.detokenizer_after;
     target_.push_back(chosen.id);
     when_.write();
     written_.keep(chosen.id, chosen.text, progress());
