@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/cache/key_value_cache.hpp>
 
 #include <doctest/doctest.h>
@@ -17,7 +16,8 @@ constexpr index_t layers = 2, kv_heads = 3, head_dim = 6;
 
 /// What an entry holds: numbers made from its place.
 float content(index_t layer, group which, index_t at, index_t element, int generation) {
-  return static_cast<float>(((layer * 2 + static_cast<index_t>(which)) * 1000 + at) * 50 + element) + 0.25f * static_cast<float>(generation);
+  return static_cast<float>(((layer * 2 + static_cast<index_t>(which)) * 1000 + at) * 50 + element) +
+         0.25f * static_cast<float>(generation);
 }
 
 void append(key_value_cache& cache, group which, index_t count, int generation = 0) {
@@ -133,7 +133,8 @@ TEST_CASE("lengths and sizes that make no sense are refused, and nothing changes
   CHECK_THROWS_AS(key_value_cache({1, 1, 0}), config_error);
   key_value_cache cache({layers, kv_heads, head_dim});
   append(cache, group::source, 10);
-  CHECK_THROWS_WITH_AS(cache.truncate(group::source, 11), "cache: cannot truncate to 11 entries, there are 10", config_error);
+  CHECK_THROWS_WITH_AS(cache.truncate(group::source, 11), "cache: cannot truncate to 11 entries, there are 10",
+                       config_error);
   CHECK_THROWS_AS(cache.truncate(group::source, -1), config_error);
   CHECK_THROWS_WITH_AS(cache.commit(group::source, 9), "cache: cannot commit 9 entries after 10", config_error);
   CHECK_THROWS_AS(cache.commit(group::source, 65), config_error);

@@ -103,10 +103,10 @@ TEST_CASE("a model that cannot be loaded ends with 1, names the file and says wh
   const std::string bytes = read_text(tiny_model());
   const auto refused = [&](const std::filesystem::path& path, const strings& parts) {
     CAPTURE(path);
-    for (const strings& arguments : {strings{"generate", "-m", path.string(), "-p", "x"},
-                                     strings{"translate", "-m", path.string(), "-s", "-"},
-                                     strings{"bench", "-m", path.string()},
-                                     strings{"logits", "-m", path.string(), "-p", "x", "-o", (folder / "x.npy").string()}}) {
+    for (const strings& arguments :
+         {strings{"generate", "-m", path.string(), "-p", "x"}, strings{"translate", "-m", path.string(), "-s", "-"},
+          strings{"bench", "-m", path.string()},
+          strings{"logits", "-m", path.string(), "-p", "x", "-o", (folder / "x.npy").string()}}) {
       check_refused(run(arguments), 1, parts);
     }
   };
@@ -115,7 +115,8 @@ TEST_CASE("a model that cannot be loaded ends with 1, names the file and says wh
   refused(folder / "empty.gguf", {"empty.gguf", "empty"});
   write_text(folder / "picture.png", "\x89PNG\r\n and so on");
   refused(folder / "picture.png", {"picture.png", "GGUF"});
-  for (const std::size_t size : {std::size_t{4}, std::size_t{30}, bytes.size() / 20, bytes.size() / 2, bytes.size() - 1}) {
+  for (const std::size_t size :
+       {std::size_t{4}, std::size_t{30}, bytes.size() / 20, bytes.size() / 2, bytes.size() - 1}) {
     write_text(folder / "cut.gguf", std::string_view(bytes).substr(0, size));
     refused(folder / "cut.gguf", {"cut.gguf"});
   }
@@ -146,7 +147,8 @@ void write_with_foreign_format(const std::filesystem::path& path) {
 TEST_CASE("a tensor format without a codec is refused by name, and still listed") {
   const scratch_folder folder;
   write_with_foreign_format(folder / "ints.gguf");
-  check_refused(run({"generate", "-m", (folder / "ints.gguf").string(), "-p", "x"}), 1, {"ints.gguf", "token_embd.weight", "I32"});
+  check_refused(run({"generate", "-m", (folder / "ints.gguf").string(), "-p", "x"}), 1,
+                {"ints.gguf", "token_embd.weight", "I32"});
   const auto listed = run({"inspect", "-m", (folder / "ints.gguf").string()});
   CHECK(listed.code == 0);
   CHECK(listed.out.find("I32") != std::string::npos);
@@ -184,7 +186,8 @@ TEST_CASE("generate stops where the context ends, and refuses a prompt that is l
   CHECK(full.code == 0);
   CHECK(full.out == " ja ja ja ja ja ja ja ja ja\n");
   CHECK(full.err.find("context is full") != std::string::npos);
-  check_refused(with_model({"generate", "-p", std::string(11, 'x'), "--context", "10"}), 1, {"11 tokens", "10", "--context"});
+  check_refused(with_model({"generate", "-p", std::string(11, 'x'), "--context", "10"}), 1,
+                {"11 tokens", "10", "--context"});
   check_refused(with_model({"generate", "-p", std::string(600, 'x')}), 1, {"600 tokens", "512"});
 }
 
@@ -277,7 +280,8 @@ TEST_CASE("inspect prints what a file holds, as text and as JSON") {
   const auto text = with_model({"inspect"});
   CHECK(text.code == 0);
   CHECK(text.err.empty());
-  for (const char* part : {"general.architecture", "\"llama\"", "token_embd.weight", "[264,16] F32 16896 bytes", "chatml", "smollm"}) {
+  for (const char* part :
+       {"general.architecture", "\"llama\"", "token_embd.weight", "[264,16] F32 16896 bytes", "chatml", "smollm"}) {
     CAPTURE(part);
     CHECK(text.out.find(part) != std::string::npos);
   }
@@ -328,16 +332,24 @@ TEST_CASE("inspect also lists what cannot be run, and says why") {
   check_refused(run({"inspect", "-m", (folder / "cut.gguf").string()}), 1, {"cut.gguf"});
 }
 
-/// The tiny model as a Hugging Face folder. (Its attention ends in zeros, so the order of query rows makes no difference.)
+/// The tiny model as a Hugging Face folder. (Its attention ends in zeros, so the order of query rows makes no
+/// difference.)
 void write_hugging_face_folder(const std::filesystem::path& folder) {
   std::filesystem::create_directory(folder);
   const gguf_file from(tiny_model());
-  const std::vector<std::pair<std::string, std::string>> names{
-      {"blk.", "model.layers."},          {"attn_norm", "input_layernorm"},       {"ffn_norm", "post_attention_layernorm"},
-      {"attn_q", "self_attn.q_proj"},     {"attn_k", "self_attn.k_proj"},         {"attn_v", "self_attn.v_proj"},
-      {"attn_output", "self_attn.o_proj"}, {"ffn_gate", "mlp.gate_proj"},          {"ffn_up", "mlp.up_proj"},
-      {"ffn_down", "mlp.down_proj"},      {"token_embd", "model.embed_tokens"},   {"output_norm", "model.norm"},
-      {"output.weight", "lm_head.weight"}};
+  const std::vector<std::pair<std::string, std::string>> names{{"blk.", "model.layers."},
+                                                               {"attn_norm", "input_layernorm"},
+                                                               {"ffn_norm", "post_attention_layernorm"},
+                                                               {"attn_q", "self_attn.q_proj"},
+                                                               {"attn_k", "self_attn.k_proj"},
+                                                               {"attn_v", "self_attn.v_proj"},
+                                                               {"attn_output", "self_attn.o_proj"},
+                                                               {"ffn_gate", "mlp.gate_proj"},
+                                                               {"ffn_up", "mlp.up_proj"},
+                                                               {"ffn_down", "mlp.down_proj"},
+                                                               {"token_embd", "model.embed_tokens"},
+                                                               {"output_norm", "model.norm"},
+                                                               {"output.weight", "lm_head.weight"}};
   std::vector<runnel::io::safetensors_output> weights;
   for (const auto& tensor : from.tensors()) {
     std::string name = tensor.name;
@@ -348,17 +360,24 @@ void write_hugging_face_folder(const std::filesystem::path& folder) {
     weights.push_back({name, *tensor.format, tensor.shape, tensor.bytes});
   }
   runnel::io::write_safetensors(folder / "model.safetensors", weights);
-  const nlohmann::json config{{"model_type", "llama"},         {"vocab_size", 264},         {"hidden_size", 16},
-                              {"intermediate_size", 32},       {"num_hidden_layers", 2},    {"num_attention_heads", 2},
-                              {"num_key_value_heads", 1},      {"max_position_embeddings", 512}, {"rms_norm_eps", 1e-5}};
+  const nlohmann::json config{{"model_type", "llama"},    {"vocab_size", 264},
+                              {"hidden_size", 16},        {"intermediate_size", 32},
+                              {"num_hidden_layers", 2},   {"num_attention_heads", 2},
+                              {"num_key_value_heads", 1}, {"max_position_embeddings", 512},
+                              {"rms_norm_eps", 1e-5}};
   write_text(folder / "config.json", config.dump());
   nlohmann::json vocabulary = nlohmann::json::object();
   const auto tokens = from.strings("tokenizer.ggml.tokens");
   for (std::size_t i = 0; i < tokens.size(); ++i) vocabulary[std::string(tokens[i])] = i;
   nlohmann::json added = nlohmann::json::array();
   for (int id = 0; id < 2; ++id) {
-    added.push_back({{"id", id}, {"content", std::string(tokens[static_cast<std::size_t>(id)])}, {"special", true},
-                     {"normalized", false}, {"lstrip", false}, {"rstrip", false}, {"single_word", false}});
+    added.push_back({{"id", id},
+                     {"content", std::string(tokens[static_cast<std::size_t>(id)])},
+                     {"special", true},
+                     {"normalized", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"single_word", false}});
   }
   const nlohmann::json tokenizer{
       {"added_tokens", added},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -167,7 +168,8 @@ class process {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (const char* name : {"RUNNEL_ARG_MODEL", "RUNNEL_ARG_CONTEXT", "RUNNEL_ARG_COMPUTE", "NO_COLOR"}) ::unsetenv(name);
+    for (const char* name : {"RUNNEL_ARG_MODEL", "RUNNEL_ARG_CONTEXT", "RUNNEL_ARG_COMPUTE", "NO_COLOR"})
+      ::unsetenv(name);
     ::setenv("RUNNEL_ARG_THREADS", "1", 1);  // tests run side by side
     ::setenv("TERM", "xterm", 1);
     std::string path = program();

@@ -3,7 +3,8 @@
 
 #include "process.hpp"
 
-#include <initializer_list>
+#include <algorithm>
+#include <sstream>
 
 #include <nlohmann/json.hpp>
 
@@ -73,11 +74,12 @@ TEST_CASE("translate: files that are not there end with 1") {
   check_refused(run(translate({"-s", some, "--target", none})), 1, {"none"});
   check_refused(run(translate({"-s", some, "--output", some})), 1, {"--output", "some"});
   write_text(folder / "format.json", "{\"source_prefix\": \"no place\", \"target_prefix\": \"\"}");
-  check_refused(run(translate({"-s", some, "--format", (folder / "format.json").string()})), 1, {"format.json", "{instruction}"});
+  check_refused(run(translate({"-s", some, "--format", (folder / "format.json").string()})), 1,
+                {"format.json", "{instruction}"});
 }
 
 TEST_CASE("every plan gives one line a sentence on standard output, and counts its rows on standard error") {
-  // Prompt 60 tokens... are the model's matter; what matters here is how often rows are computed.
+  // How often rows are computed follows from the plan alone; what is written, here, from the model alone.
   struct expectation {
     strings how;
     std::string rows;
@@ -94,7 +96,9 @@ TEST_CASE("every plan gives one line a sentence on standard output, and counts i
       {{"--plan", "group", "--phi", "0.5"}, "5 re-fed, 0 refreshed"},
       {{"--plan", "removed-both"}, "5 re-fed, 0 refreshed"},
   };
-  for (const auto& [how, rows] : cases) {
+  for (const auto& one : cases) {
+    const strings& how = one.how;
+    const std::string& rows = one.rows;
     CAPTURE(how.back());
     const auto result = translated(how, "one two three four five six seven\n");
     CHECK(result.code == 0);
@@ -111,8 +115,8 @@ TEST_CASE("the log has what SimulEval's has, and no scores") {
   write_text(folder / "source", "one two three four five\r\n\nx <|im_end|> y\n");
   write_text(folder / "target", "eins zwei\nnichts\n\n");
   const auto to = folder / "deep" / "results";
-  const auto result = run(translate({"-s", (folder / "source").string(), "--target", (folder / "target").string(), "-k", "2",
-                                     "--output", to.string()}));
+  const auto result = run(translate({"-s", (folder / "source").string(), "--target", (folder / "target").string(), "-k",
+                                     "2", "--output", to.string()}));
   CHECK(result.code == 0);
   CHECK(result.out == counted + "\n\n" + counted + "\n");
   CHECK_FALSE(std::filesystem::exists(to / "scores.tsv"));
@@ -181,7 +185,8 @@ TEST_CASE("text that looks like markup reaches the model as text") {
 TEST_CASE("the source can be read by characters and by tokens") {
   const scratch_folder folder;
   const auto by = [&](const char* unit) {
-    const auto result = translated({"--source-unit", unit, "-k", "1", "--output", folder.path().string()}, " ab  c\xC3\xA9 \n");
+    const auto result =
+        translated({"--source-unit", unit, "-k", "1", "--output", folder.path().string()}, " ab  c\xC3\xA9 \n");
     CHECK(result.out == counted + "\n");
     return read_log(folder.path())[0];
   };
@@ -276,7 +281,9 @@ TEST_CASE("a terminal shows reads and writes as they happen, before the sentence
 
 TEST_CASE("text cannot steer the terminal") {
   process one(translate({"--source", "-"}), process::screen::yes);
-  one.write("a\x1b[31mb \xC2\x9B" "31m\n");
+  one.write(
+      "a\x1b[31mb \xC2\x9B"
+      "31m\n");
   one.close_input();
   const auto shown = one.finish().out;
   CHECK(shown.find("a [31mb") != std::string::npos);

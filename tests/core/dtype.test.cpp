@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/core/dtype.hpp>
 
 #include <doctest/doctest.h>
@@ -38,7 +37,8 @@ void check_all(int exponent_bits, int fraction_bits) {
       wrong += !(std::isnan(value) && std::isnan(back) && std::signbit(back) == std::signbit(value));
       continue;
     }
-    wrong += !(static_cast<double>(value) == expected && std::signbit(value) == (bits >= 32768) && Scalar(value) == scalar);
+    wrong +=
+        !(static_cast<double>(value) == expected && std::signbit(value) == (bits >= 32768) && Scalar(value) == scalar);
     // Between this value and the next one up in magnitude: nearest, and the even one from the middle.
     const double next = by_definition(bits + 1, exponent_bits, fraction_bits);
     if (!std::isfinite(expected) || (bits & 0x7fffu) == 0x7fffu || std::isnan(next)) continue;
@@ -68,7 +68,8 @@ TEST_CASE("far numbers overflow to infinity or vanish, sign kept") {
   CHECK(bf16(std::numeric_limits<float>::max()).bits == 0x7f80);
   CHECK(bf16(-std::numeric_limits<float>::max()).bits == 0xff80);
   CHECK(bf16(std::numeric_limits<float>::denorm_min()).bits == 0);
-  CHECK(std::isnan(static_cast<float>(bf16(std::bit_cast<float>(0x7f800001u)))));  // its fraction is below what bf16 keeps
+  CHECK(std::isnan(
+      static_cast<float>(bf16(std::bit_cast<float>(0x7f800001u)))));  // its fraction is below what bf16 keeps
   CHECK(std::isnan(static_cast<float>(f16(std::bit_cast<float>(0xff800001u)))));
 }
 
@@ -88,7 +89,8 @@ TEST_CASE("registers of halves convert as one half does, whatever the upper bits
         alignas(64) std::array<std::int32_t, width> words;
         alignas(64) std::array<float, width> values;
         for (std::uint32_t i = 0; i < width; ++i) words[i] = static_cast<std::int32_t>((bits + i) | upper);
-        simd::half_to_float<Arch>(simd::lanes<std::int32_t, Arch>::load_aligned(words.data())).store_aligned(values.data());
+        simd::half_to_float<Arch>(simd::lanes<std::int32_t, Arch>::load_aligned(words.data()))
+            .store_aligned(values.data());
         for (std::uint32_t i = 0; i < width; ++i) {
           const auto expected = static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(bits + i)));
           wrong += std::bit_cast<std::uint32_t>(values[i]) != std::bit_cast<std::uint32_t>(expected);

@@ -70,7 +70,8 @@ TEST_CASE("a workspace grows and then stays as large as it was") {
   const auto step = [&] {
     memory.reset();
     std::vector<std::pair<std::byte*, std::size_t>> taken;
-    for (const std::size_t bytes : {std::size_t{100}, std::size_t{1} << 20, std::size_t{5}, std::size_t{3} << 20, std::size_t{64}}) {
+    for (const std::size_t bytes :
+         {std::size_t{100}, std::size_t{1} << 20, std::size_t{5}, std::size_t{3} << 20, std::size_t{64}}) {
       taken.emplace_back(memory.take<std::byte>(bytes), bytes);
       std::fill_n(taken.back().first, bytes, static_cast<std::byte>(taken.size()));  // overlaps would be seen below
     }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/core/simd.hpp>
 
 #include <doctest/doctest.h>
@@ -32,7 +31,8 @@ template <class T, class Arch>
 void check_arithmetic(random_stream& random) {
   constexpr auto width = static_cast<index_t>(simd::width<T, Arch>);
   for (int turn = 0; turn < 50; ++turn) {
-    const auto a = tests::normals<T>(random, width), b = tests::normals<T>(random, width), c = tests::normals<T>(random, width);
+    const auto a = tests::normals<T>(random, width), b = tests::normals<T>(random, width),
+               c = tests::normals<T>(random, width);
     const auto found = store<T, Arch>(simd::fma(load<T, Arch>(a), load<T, Arch>(b), load<T, Arch>(c)));
     T total = 0, most = a[0];
     for (std::size_t i = 0; i < found.size(); ++i) {

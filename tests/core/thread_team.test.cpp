@@ -56,7 +56,8 @@ TEST_CASE("hundreds of small pieces of work follow one another in one region") {
         std::vector<long> values(37, 0);
         for (int i = 0; i < 300; ++i) {
           team.parallel_for(37, 4, [&](std::ptrdiff_t begin, std::ptrdiff_t end, int) {
-            for (std::ptrdiff_t k = begin; k < end; ++k) values[static_cast<std::size_t>(k)] += k;  // no lock: each is one's own
+            for (std::ptrdiff_t k = begin; k < end; ++k)
+              values[static_cast<std::size_t>(k)] += k;  // no lock: each is one's own
           });
         }
         total = std::accumulate(values.begin(), values.end(), 0L);
@@ -90,7 +91,8 @@ TEST_CASE("exceptions of the body pass, and the team works on") {
       CHECK_THROWS_WITH_AS(team.run([&] {
         (void)squares(team, 100, 1);
         throw std::runtime_error("from the body");
-      }), "from the body", std::runtime_error);
+      }),
+                           "from the body", std::runtime_error);
       bool good = false;
       team.run([&] { good = squares(team, 100, 1); });
       CHECK(good);

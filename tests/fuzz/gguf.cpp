@@ -26,7 +26,8 @@ void refused_or_done(Step step) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   refused_or_done([&] {
-    const runnel::io::gguf_file file(runnel::io::mapped_file::from_bytes(std::as_bytes(std::span(data, size)), "input"));
+    const runnel::io::gguf_file file(
+        runnel::io::mapped_file::from_bytes(std::as_bytes(std::span(data, size)), "input"));
     volatile unsigned last = 0;
     for (const auto& tensor : file.tensors()) {
       for (const std::byte value : tensor.bytes) last = static_cast<unsigned>(value);

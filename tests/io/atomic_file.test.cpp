@@ -96,7 +96,7 @@ TEST_CASE("a link stays a link and permissions stay as they were") {
   write_file_atomically(folder / "link", bytes_of("new"));
   CHECK(std::filesystem::is_symlink(folder / "link"));
   CHECK(content(folder / "real") == "new");
-  struct stat status{};
+  struct stat status {};
   REQUIRE(::stat((folder / "real").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0640);
   CHECK(folder.count() == 2);
@@ -106,7 +106,7 @@ TEST_CASE("a disk that takes no more is reported and the old file stands") {
   scratch_folder folder;
   const auto path = folder / "out.bin";
   put(path, "old");
-  struct rlimit before{};
+  struct rlimit before {};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
   struct rlimit small = before;
   small.rlim_cur = 100'000;
@@ -114,8 +114,7 @@ TEST_CASE("a disk that takes no more is reported and the old file stands") {
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
   const auto in_steps = failure<io_error>([&] {
     atomic_file out(path);
-    for (int i = 0; i < 300; ++i)
-      out.write(std::string(1000, 'x'));
+    for (int i = 0; i < 300; ++i) out.write(std::string(1000, 'x'));
     out.commit();
   });
   const auto at_once = failure<io_error>([&] { write_file_atomically(path, bytes_of(std::string(500'000, 'x'))); });

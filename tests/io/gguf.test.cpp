@@ -22,8 +22,7 @@ gguf_file parse(const gguf_builder& builder) { return parse(builder.build()); }
 
 std::vector<float> floats(const runnel::io::stored_tensor& tensor) {
   std::vector<float> out(tensor.bytes.size() / sizeof(float));
-  if (!out.empty())
-    std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
+  if (!out.empty()) std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
   return out;
 }
 
@@ -77,8 +76,7 @@ TEST_CASE("a file by the reference writer reads as it was written") {
   CHECK(matrix.shape == std::vector<std::uint64_t>{3, 4});
   const auto values = floats(matrix);
   REQUIRE(values.size() == 12);
-  for (std::size_t i = 0; i < 12; ++i)
-    CHECK(values[i] == static_cast<float>(i) / 8 - 3);
+  for (std::size_t i = 0; i < 12; ++i) CHECK(values[i] == static_cast<float>(i) / 8 - 3);
   CHECK(file.tensor("cube.f16").shape == std::vector<std::uint64_t>{2, 3, 4});
   CHECK(file.tensor("cube.f16").format == weight_format::f16);
   CHECK(file.tensor("matrix.bf16").format == weight_format::bf16);
@@ -375,8 +373,7 @@ TEST_CASE("2^32-1 dimensions are refused before they are read") {
 
 TEST_CASE("nested arrays are refused at any depth without recursion") {
   byte_builder nested;
-  for (int i = 0; i < 200'000; ++i)
-    nested.number(std::uint32_t{9}).number(std::uint64_t{1});
+  for (int i = 0; i < 200'000; ++i) nested.number(std::uint32_t{9}).number(std::uint64_t{1});
   gguf_builder builder;
   builder.entry("deep", 9, nested);
   const auto text = failure<format_error>([&] { (void)parse(builder); });
@@ -434,8 +431,7 @@ TEST_CASE("no changed byte makes a file that lies about its tensors") {
           if (tensor.format)
             REQUIRE(runnel::quant::try_bytes_for(*tensor.format, tensor.elements()) == tensor.bytes.size());
         }
-        for (const auto& entry : file.metadata())
-          (void)entry.value.describe();
+        for (const auto& entry : file.metadata()) (void)entry.value.describe();
       } catch (const format_error& problem) {
         REQUIRE(std::string_view(problem.what()).starts_with("some.gguf: "));
         ++refused;

@@ -43,8 +43,7 @@ class gguf_builder {
   gguf_builder& tensor(std::string_view name, std::vector<std::uint64_t> sizes, std::uint32_t type,
                        std::uint64_t offset) {
     tensors_.string(name).number(static_cast<std::uint32_t>(sizes.size()));
-    for (const auto size : sizes)
-      tensors_.number(size);
+    for (const auto size : sizes) tensors_.number(size);
     tensors_.number(type).number(offset);
     ++num_tensors_;
     return *this;
@@ -56,8 +55,7 @@ class gguf_builder {
     out.number(static_cast<std::uint64_t>(num_tensors_ + more_tensors))
         .number(static_cast<std::uint64_t>(num_entries_ + more_entries));
     out.raw(entries_.text()).raw(tensors_.text());
-    if (!data.empty())
-      out.pad(alignment).raw(data);
+    if (!data.empty()) out.pad(alignment).raw(data);
     return out.text();
   }
 

@@ -20,8 +20,7 @@ namespace {
 
 std::vector<std::byte> pattern(std::size_t size, unsigned seed) {
   std::vector<std::byte> out(size);
-  for (std::size_t i = 0; i < size; ++i)
-    out[i] = static_cast<std::byte>((i * 31 + seed) & 255u);
+  for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<std::byte>((i * 31 + seed) & 255u);
   return out;
 }
 
@@ -116,8 +115,7 @@ TEST_CASE("metadata moves from file to file unchanged") {
   gguf_writer out;
   out.set_all(original);
   for (const auto& tensor : original.tensors()) {
-    if (tensor.format)
-      out.add_tensor(tensor.name, *tensor.format, tensor.shape, tensor.bytes);
+    if (tensor.format) out.add_tensor(tensor.name, *tensor.format, tensor.shape, tensor.bytes);
   }
   out.write(folder / "copy.gguf");
   const gguf_file copy(folder / "copy.gguf");
@@ -157,7 +155,9 @@ TEST_CASE("senseless content is refused when it is given") {
               "'p'"));
   CHECK(holds(failure<shape_error>([&] { out.add_tensor("u", weight_format::f32, {15}, bytes); }), "'u'"));
   CHECK(holds(failure<shape_error>([&] { out.add_tensor("u", weight_format::q4_0, {2, 16}, bytes); }), "[2, 16]"));
-  CHECK(holds(failure<shape_error>([&] { out.add_tensor("u", weight_format::f32, {~std::uint64_t{0}, 2}, bytes); }),
+  CHECK(holds(failure<shape_error>([&] {
+                out.add_tensor("u", weight_format::f32, {~std::uint64_t{0}, 2}, bytes);
+              }),
               "'u'"));
   CHECK(holds(failure<shape_error>([&] {
                 out.add_tensor("u", weight_format::f32, std::vector<std::uint64_t>(9, 1), std::span(bytes).first(4));

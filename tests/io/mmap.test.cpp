@@ -20,8 +20,7 @@ using namespace runnel_test;
 TEST_CASE("a mapped file shows the bytes of the file") {
   scratch_folder folder;
   std::string text(100'000, 'x');
-  for (std::size_t i = 0; i < text.size(); ++i)
-    text[i] = static_cast<char>(i * 7);
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * 7);
   put(folder / "a.bin", text);
   const mapped_file file(folder / "a.bin");
   REQUIRE(file.bytes().size() == text.size());

@@ -59,8 +59,7 @@ TEST_CASE("files by NumPy read as they were written") {
   const auto matrix = read_npy<float>(golden("matrix_f4.npy"));
   CHECK(matrix.shape == std::vector<std::uint64_t>{3, 4});
   REQUIRE(matrix.values.size() == 12);
-  for (std::size_t i = 0; i < 12; ++i)
-    CHECK(matrix.values[i] == static_cast<float>(i) / 8 - 3);
+  for (std::size_t i = 0; i < 12; ++i) CHECK(matrix.values[i] == static_cast<float>(i) / 8 - 3);
   const auto scalar = read_npy<double>(golden("scalar_f8.npy"));
   CHECK(scalar.shape.empty());
   CHECK(scalar.values == std::vector<double>{1e-300});

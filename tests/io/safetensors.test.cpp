@@ -46,8 +46,7 @@ TEST_CASE("a file by the reference writer reads as it was written") {
   float values[12];
   REQUIRE(matrix->bytes.size() == sizeof(values));
   std::memcpy(values, matrix->bytes.data(), sizeof(values));
-  for (int i = 0; i < 12; ++i)
-    CHECK(values[i] == static_cast<float>(i) / 8 - 3);
+  for (int i = 0; i < 12; ++i) CHECK(values[i] == static_cast<float>(i) / 8 - 3);
   CHECK(matrix->file == &file.file());
   CHECK(file.file().bytes().data() + matrix->file_offset == matrix->bytes.data());
   CHECK(file.find_tensor("cube.f16")->format == weight_format::f16);
@@ -199,14 +198,12 @@ TEST_CASE("deep nesting and huge headers cost neither stack nor memory") {
   const auto before = peak_address_space();
   CHECK(holds(refusal(file_of(std::string(R"({"x":)") + std::string(1'000'000, '['))), "unexpected an array"));
   std::string objects = "{";
-  for (int i = 0; i < 100'000; ++i)
-    objects += R"("a":{)";
+  for (int i = 0; i < 100'000; ++i) objects += R"("a":{)";
   CHECK(holds(refusal(file_of(objects)), "'a'"));
   CHECK(peak_address_space() - before < (std::uint64_t{64} << 20));
 
   std::string many = "{";
-  for (std::uint64_t i = 0; i < 50'000; ++i)
-    many += tensor(std::to_string(i), "U8", "[1]", i, i + 1) + ",";
+  for (std::uint64_t i = 0; i < 50'000; ++i) many += tensor(std::to_string(i), "U8", "[1]", i, i + 1) + ",";
   many.back() = '}';
   CHECK(parse(file_of(many, 50'000)).find_tensor("49999")->file_offset == many.size() + 8 + 49'999);
 }
@@ -226,8 +223,7 @@ TEST_CASE("every file cut short is refused, and no changed byte reaches beyond t
       changed[at] = static_cast<char>(value);
       try {
         const auto file = parse(changed);
-        for (const auto& one : file.tensors())
-          REQUIRE(one.file_offset + one.bytes.size() <= changed.size());
+        for (const auto& one : file.tensors()) REQUIRE(one.file_offset + one.bytes.size() <= changed.size());
       } catch (const format_error& problem) {
         REQUIRE(std::string_view(problem.what()).starts_with("some.safetensors: "));
       }

@@ -19,8 +19,7 @@ TEST_CASE("what is written is read back") {
   scratch_folder folder;
   const auto path = folder / "a.safetensors";
   std::string data(64, 'd');
-  for (std::size_t i = 0; i < data.size(); ++i)
-    data[i] = static_cast<char>(i * 37);
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 37);
   const auto all = bytes_of(data);
   const std::vector<safetensors_output> tensors{
       {"half", weight_format::f16, {3}, all.first(6)},

@@ -58,8 +58,7 @@ inline std::filesystem::path golden(std::string_view name) {
 class byte_builder {
  public:
   template <class T>
-    requires std::is_arithmetic_v<T>
-  byte_builder& number(T value) {
+  requires std::is_arithmetic_v<T> byte_builder& number(T value) {
     char raw[sizeof(T)];
     std::memcpy(raw, &value, sizeof(T));
     text_.append(raw, sizeof(T));
@@ -119,8 +118,7 @@ inline bool holds(std::string_view text, std::string_view part) { return text.fi
 inline std::uint64_t peak_address_space() {
   std::ifstream in("/proc/self/status");
   for (std::string line; std::getline(in, line);) {
-    if (line.starts_with("VmPeak:"))
-      return std::stoull(line.substr(7)) * 1024;
+    if (line.starts_with("VmPeak:")) return std::stoull(line.substr(7)) * 1024;
   }
   return 0;
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/kernels/attention.hpp>
 
 #include <doctest/doctest.h>
@@ -35,8 +34,8 @@ struct store {
     for (index_t at = 0; at < length; ++at) {
       const auto key = tests::normals<T>(random, kv_heads * head_dim, key_scale);
       const auto value = tests::normals<T>(random, kv_heads * head_dim);
-      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim, key.data(),
-                               value.data());
+      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
+                               key.data(), value.data());
       keys.insert(keys.end(), key.begin(), key.end());
       values.insert(values.end(), value.begin(), value.end());
     }
@@ -46,10 +45,11 @@ struct store {
   void poison(const std::vector<key_range>& ranges, index_t kv_heads, index_t head_dim) {
     const std::vector<T> nan(static_cast<std::size_t>(kv_heads * head_dim), std::numeric_limits<T>::quiet_NaN());
     for (index_t at = 0; at < size; ++at) {
-      const bool seen = std::any_of(ranges.begin(), ranges.end(), [&](key_range r) { return r.begin <= at && at < r.end; });
+      const bool seen =
+          std::any_of(ranges.begin(), ranges.end(), [&](key_range r) { return r.begin <= at && at < r.end; });
       if (seen) continue;
-      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim, nan.data(),
-                               nan.data());
+      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
+                               nan.data(), nan.data());
     }
   }
 };
@@ -116,7 +116,8 @@ struct problem {
     std::vector<std::vector<double>> wide;
     for (const auto& all : queries) wide.emplace_back(all.begin(), all.end());
     std::vector<kernels::reference::attention_segment> segments;
-    for (std::size_t s = 0; s < stores.size(); ++s) segments.push_back({wide[s], ranges[s], stores[s].keys, stores[s].values});
+    for (std::size_t s = 0; s < stores.size(); ++s)
+      segments.push_back({wide[s], ranges[s], stores[s].keys, stores[s].values});
     std::vector<double> out(static_cast<std::size_t>(shape.rows * shape.heads * shape.head_dim));
     kernels::reference::range_attention(segments, shape.rows, shape.heads, shape.kv_heads, shape.head_dim,
                                         static_cast<double>(static_cast<T>(shape.scale)),

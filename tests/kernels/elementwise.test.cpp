@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/kernels/elementwise.hpp>
 
 #include <doctest/doctest.h>
@@ -15,8 +14,9 @@ namespace {
 
 using namespace runnel;
 
-/// Runs `kernel(x, y)` on memory that begins `shift` elements after an aligned place, for several shifts: the result must be
-/// near `expected(i)` (relative to the largest), the same bits every time, and nothing beside it may be written.
+/// Runs `kernel(x, y)` on memory that begins `shift` elements after an aligned place, for several shifts: the result
+/// must be near `expected(i)` (relative to the largest), the same bits every time, and nothing beside it may be
+/// written.
 template <class T, class Kernel, class Expected>
 void check_row(const std::vector<T>& x, double tolerance, Kernel&& kernel, Expected&& expected) {
   constexpr T guard = static_cast<T>(-777);
@@ -52,7 +52,8 @@ void check_norms(double tolerance) {
   random_stream random(1);
   for (index_t count = 1; count <= 70; ++count) {
     CAPTURE(count);
-    const auto x = tests::normals<T>(random, count, 3), w = tests::normals<T>(random, count), b = tests::normals<T>(random, count);
+    const auto x = tests::normals<T>(random, count, 3), w = tests::normals<T>(random, count),
+               b = tests::normals<T>(random, count);
     const T eps = static_cast<T>(1e-5);
     double square = 0, mean = 0, variance = 0;
     for (const T value : x) square += wide(value) * wide(value) / static_cast<double>(count);
@@ -70,7 +71,8 @@ void check_norms(double tolerance) {
             x, count < 3 ? 1e4 * tolerance : 50 * tolerance,
             [&](const T* in, T* out) { kernels::layer_norm<Arch>(in, w.data(), bias, eps, count, out); },
             [&](std::size_t i) {
-              return (wide(x[i]) - mean) / std::sqrt(variance + wide(eps)) * wide(w[i]) + (bias != nullptr ? wide(b[i]) : 0);
+              return (wide(x[i]) - mean) / std::sqrt(variance + wide(eps)) * wide(w[i]) +
+                     (bias != nullptr ? wide(b[i]) : 0);
             });
       }
     });
@@ -106,8 +108,9 @@ void check_sums_and_gates(double tolerance) {
       };
       gate(kernels::activation::silu, [](double v) { return v / (1 + std::exp(-v)); });
       gate(kernels::activation::gelu, [](double v) { return v * std::erfc(-v / std::sqrt(2.0)) / 2; });
-      gate(kernels::activation::gelu_tanh,
-           [](double v) { return v / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v))); });
+      gate(kernels::activation::gelu_tanh, [](double v) {
+        return v / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v)));
+      });
     });
   }
 }
@@ -156,7 +159,9 @@ void check_rotation(double tolerance) {
       tests::for_each_arch([&]<class Arch>(Arch) {
         check_row<T>(
             x, tolerance,
-            [&](const T* in, T* out) { kernels::rotate_half<Arch>(in, cosines.data(), sines.data(), rotary, head_dim, out); },
+            [&](const T* in, T* out) {
+              kernels::rotate_half<Arch>(in, cosines.data(), sines.data(), rotary, head_dim, out);
+            },
             expected);
         check_row<T>(
             x, tolerance,

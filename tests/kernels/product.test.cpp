@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/kernels/product.hpp>
 
 #include <doctest/doctest.h>
@@ -44,8 +43,12 @@ struct problem {
 
   problem(random_stream& random, weight_format format, index_t row_count, index_t output_count, index_t input_count)
       : w(random_weights(random, format, output_count, input_count)),
-        rows(row_count), outputs(output_count), inputs(input_count),
-        x_stride(inputs + random.below(5)), y_stride(outputs + random.below(5)), shift(random.below(3)) {
+        rows(row_count),
+        outputs(output_count),
+        inputs(input_count),
+        x_stride(inputs + random.below(5)),
+        y_stride(outputs + random.below(5)),
+        shift(random.below(3)) {
     x = tests::normals<T>(random, shift + rows * x_stride);
     // Whatever stands between rows is poison.
     for (index_t i = 0; i < shift; ++i) x[static_cast<std::size_t>(i)] = std::numeric_limits<T>::quiet_NaN();
@@ -60,7 +63,8 @@ struct problem {
   /// Rows [first, first + count), panels one by one from the last if `backwards`. Gives [count, outputs].
   std::vector<T> run(instruction_set which, index_t first, index_t count, bool backwards = false) {
     std::vector<T> y(static_cast<std::size_t>(shift + count * y_stride), guard);
-    kernels::product_args<T> args{w.packed.words(), outputs, inputs, row(first), x_stride, count,
+    kernels::product_args<T> args{w.packed.words(), outputs,  inputs,
+                                  row(first),       x_stride, count,
                                   y.data() + shift, y_stride, bias.empty() ? nullptr : bias.data()};
     auto scratch = aligned_buffer<T>::for_overwrite(kernels::product_scratch);
     std::fill(scratch.data(), scratch.data() + scratch.size(), std::numeric_limits<T>::quiet_NaN());
@@ -97,8 +101,8 @@ struct problem {
     kernels::reference::product<T>(x_size, w_size, b_size, rows, outputs, inputs, magnitude);
     double most = 0;
     for (std::size_t i = 0; i < y.size(); ++i) {
-      const double allowed = static_cast<double>(2 * inputs + 2) * static_cast<double>(std::numeric_limits<T>::epsilon()) / 2 *
-                                 magnitude[i] +
+      const double allowed = static_cast<double>(2 * inputs + 2) *
+                                 static_cast<double>(std::numeric_limits<T>::epsilon()) / 2 * magnitude[i] +
                              static_cast<double>(inputs) * static_cast<double>(std::numeric_limits<T>::denorm_min());
       const double difference = std::fabs(static_cast<double>(found[i]) - y[i]);
       most = std::isnan(difference) ? INFINITY : std::max(most, difference / allowed);
@@ -184,11 +188,10 @@ TEST_CASE("a row's bits do not depend on where it lies in memory") {
       std::vector<float> input(65 + shift), output(33 + shift), scratch(1);
       std::copy(x.begin(), x.end(), input.begin() + static_cast<std::ptrdiff_t>(shift));
       auto memory = aligned_buffer<float>::for_overwrite(kernels::product_scratch);
-      const kernels::product_args<float> args{w.packed.words(), 33, 65, input.data() + shift, 65, 1, output.data() + shift, 33,
-                                              nullptr};
-      simd::with_arch(which, [&]<class Arch>(Arch) {
-        kernels::product<Arch, quant::f16_codec>(args, 0, 2, memory.data());
-      });
+      const kernels::product_args<float> args{w.packed.words(),      33, 65,     input.data() + shift, 65, 1,
+                                              output.data() + shift, 33, nullptr};
+      simd::with_arch(which,
+                      [&]<class Arch>(Arch) { kernels::product<Arch, quant::f16_codec>(args, 0, 2, memory.data()); });
       output.erase(output.begin(), output.begin() + static_cast<std::ptrdiff_t>(shift));
       if (shift == 0) first = output;
       CHECK(tests::same_bits(output, first));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Laws 2 to 5: what plans have in common and what positions mean, to 1e-4 of the largest logit.
-#define RUNNEL_ALL_INSTRUCTION_SETS
 
 #include <algorithm>
 #include <array>

@@ -2,7 +2,6 @@
 //
 // Laws 0, 1, 6 and 7, bit for bit, and the rows that plans compute, with random tiny models, plans, policies and
 // chunkings.
-#define RUNNEL_ALL_INSTRUCTION_SETS
 
 #include <algorithm>
 #include <bit>
@@ -85,8 +84,8 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 bool same_logits(const tests::logit_log& streamed, const std::vector<float>& forced, index_t vocab, index_t kept) {
   for (const auto& [row, logits] : streamed) {
     if (row >= kept) continue;
-    const auto wanted = std::span<const float>(forced).subspan(static_cast<std::size_t>(row * vocab),
-                                                               static_cast<std::size_t>(vocab));
+    const auto wanted =
+        std::span<const float>(forced).subspan(static_cast<std::size_t>(row * vocab), static_cast<std::size_t>(vocab));
     if (!same_bits(logits, wanted)) return false;
   }
   return true;
@@ -288,8 +287,7 @@ TEST_CASE("law 7: a session in any batch gives what it gives alone") {
     std::vector<std::vector<event>> events(sessions.size());
     std::vector<std::size_t> pushed(sessions.size());
     std::vector<bool> joined(sessions.size());
-    session_batch batch_of(now.model.network,
-                           {.threads = random.below(2) == 0 ? 1 : 3, .instructions = instructions});
+    session_batch batch_of(now.model.network, {.threads = random.below(2) == 0 ? 1 : 3, .instructions = instructions});
     const auto all_done = [&] {
       return std::all_of(sessions.begin(), sessions.end(), [](const auto& s) { return s->done(); });
     };
@@ -320,8 +318,8 @@ TEST_CASE("law 7: a session in any batch gives what it gives alone") {
           const auto step = batch_of.step({}, random.below(2) == 0 ? unlimited : 1 + random.below(9));
           REQUIRE(step.failures.empty());
           for (const auto& news : step.events) {
-            const auto found = std::find_if(sessions.begin(), sessions.end(),
-                                            [&](const auto& s) { return s.get() == news.member; });
+            const auto found =
+                std::find_if(sessions.begin(), sessions.end(), [&](const auto& s) { return s.get() == news.member; });
             events[static_cast<std::size_t>(found - sessions.begin())].push_back(news.what);
           }
         }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/models/decoder.hpp>
 
 #include <doctest/doctest.h>
@@ -24,7 +23,9 @@ std::vector<std::int32_t> random_tokens(random_stream& random, index_t count, in
   return out;
 }
 
-index_t both_sizes(const cache::key_value_cache& cache) { return 1000 * cache.size(group::source) + cache.size(group::target); }
+index_t both_sizes(const cache::key_value_cache& cache) {
+  return 1000 * cache.size(group::source) + cache.size(group::target);
+}
 
 TEST_CASE("any chunking, any number of threads and any instruction set: within one, the same bits") {
   random_stream random(1);
@@ -115,8 +116,10 @@ TEST_CASE("rows and tokens that do not fit are refused before anything changes")
     CHECK(both_sizes(cache) == before);
   };
   refuses(tests::causal_rows(5, 10), four, "forward: 5 rows but 4 tokens");
-  refuses(tests::causal_rows(4, 8), four, "forward: row 0 is stored at 4, expected 5: rows of a group are appended in order");
-  refuses(tests::causal_rows(6, 10), four, "forward: row 0 is stored at 6, expected 5: rows of a group are appended in order");
+  refuses(tests::causal_rows(4, 8), four,
+          "forward: row 0 is stored at 4, expected 5: rows of a group are appended in order");
+  refuses(tests::causal_rows(6, 10), four,
+          "forward: row 0 is stored at 6, expected 5: rows of a group are appended in order");
   auto tokens = four;
   tokens[2] = 28;
   refuses(tests::causal_rows(5, 9), tokens, "forward: token id 28 is outside of the vocabulary of 28");
@@ -183,8 +186,9 @@ TEST_CASE("a cache of another model is refused") {
   const auto model = tests::tiny_decoder(random, small), other = tests::tiny_decoder(random, large);
   ops::eval context;
   auto cache = other->make_cache();
-  CHECK_THROWS_AS((void)tests::logits_of(*model, context, cache, tests::causal_rows(0, 1), std::vector<std::int32_t>{1}),
-                  config_error);
+  CHECK_THROWS_AS(
+      (void)tests::logits_of(*model, context, cache, tests::causal_rows(0, 1), std::vector<std::int32_t>{1}),
+      config_error);
 }
 
 TEST_CASE("a stopped pass leaves the caches, and the next gives the same bits") {
@@ -204,7 +208,8 @@ TEST_CASE("a stopped pass leaves the caches, and the next gives the same bits") 
       std::stop_source stop;
       context.stop = stop.get_token();
       stop.request_stop();
-      CHECK_THROWS_AS((void)tests::logits_of(*model, context, cache, tests::causal_rows(50, 90), rest), cancelled_error);
+      CHECK_THROWS_AS((void)tests::logits_of(*model, context, cache, tests::causal_rows(50, 90), rest),
+                      cancelled_error);
       CHECK(both_sizes(cache) == 50000);
       context.stop = {};
     };
@@ -303,7 +308,8 @@ TEST_CASE("weights and config must fit") {
   refuses([](auto& c) { c.num_hidden_layers = 100000; }, "num_hidden_layers");
   refuses([](auto& c) { c.num_attention_heads = 0; }, "num_attention_heads");
   refuses([](auto& c) { c.num_key_value_heads = 0; }, "num_key_value_heads");
-  refuses([](auto& c) { c.num_attention_heads = c.num_key_value_heads * 2 + 1, c.num_key_value_heads *= 2; }, "multiple");
+  refuses([](auto& c) { c.num_attention_heads = c.num_key_value_heads * 2 + 1, c.num_key_value_heads *= 2; },
+          "multiple");
   refuses([](auto& c) { c.head_dim = 7; }, "head_dim");
   refuses([](auto& c) { c.head_dim = 4096; }, "head_dim");
   refuses([](auto& c) { c.rope.dimension = c.head_dim + 2; }, "rotary");

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every plan of the paper in one pass, against dense masks and explicit positions (golden/models/make_plans.py).
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <doctest/doctest.h>
 
 #include <fstream>
@@ -43,7 +42,9 @@ TEST_CASE("all plans are what their masks and positions say") {
   const auto folder = tests::golden_models();
   const auto model = models::load_hugging_face_decoder(folder / "gqa");
   const auto described = nlohmann::json::parse(std::ifstream(folder / "plans" / "plans.json"));
-  for (const auto& [sentence, data] : described.items()) {
+  for (const auto& item : described.items()) {
+    const std::string sentence = item.key();
+    const auto& data = item.value();
     CAPTURE(sentence);
     const auto tokens = data.at("tokens").get<std::vector<std::int32_t>>();
     const auto read = data.at("read").get<std::vector<index_t>>();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What config and weight readers accept, and what they say about the rest.
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <doctest/doctest.h>
 
 #include <fstream>
@@ -21,7 +20,9 @@ using namespace runnel;
 using nlohmann::json;
 using quant::weight_format;
 
-void write_text(const std::filesystem::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 /// `f` throws Error; gives its message.
 template <class Error, class F>
@@ -91,8 +92,8 @@ TEST_CASE("config.json: both spellings of rotary settings") {
 
 TEST_CASE("config.json: what may be left out") {
   auto config = golden_config("mha");
-  for (const char* key : {"num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias", "hidden_act",
-                          "rope_parameters", "rms_norm_eps", "max_position_embeddings"}) {
+  for (const char* key : {"num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias",
+                          "hidden_act", "rope_parameters", "rms_norm_eps", "max_position_embeddings"}) {
     config.erase(key);
   }
   const auto read = read_config(config);
@@ -109,8 +110,10 @@ TEST_CASE("config.json: what may be left out") {
 TEST_CASE("config.json: every wrong value is named") {
   const auto refuses = [](const std::string& key, const json& value, std::initializer_list<std::string> parts) {
     auto config = golden_config("llama3");
-    if (value.is_discarded()) config.erase(key);
-    else config[key] = value;
+    if (value.is_discarded())
+      config.erase(key);
+    else
+      config[key] = value;
     CAPTURE(key);
     CAPTURE(value.dump());
     const auto text = message_of<format_error>([&] {
@@ -121,7 +124,8 @@ TEST_CASE("config.json: every wrong value is named") {
     check_contains(text, parts);
   };
   const json missing(json::value_t::discarded);
-  for (const char* key : {"model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
+  for (const char* key :
+       {"model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
     refuses(key, missing, {"missing"});
     refuses(key, nullptr, {"missing"});
   }
@@ -136,7 +140,8 @@ TEST_CASE("config.json: every wrong value is named") {
   }
   refuses("model_type", "gpt2", {"expected llama", "gpt2"});
   refuses("model_type", 3, {"expected a string"});
-  for (const char* key : {"tie_word_embeddings", "attention_bias", "mlp_bias"}) refuses(key, 1, {"expected true or false"});
+  for (const char* key : {"tie_word_embeddings", "attention_bias", "mlp_bias"})
+    refuses(key, 1, {"expected true or false"});
   refuses("rms_norm_eps", "small", {"expected a number"});
   refuses("rms_norm_eps", -1, {"-1"});
   refuses("rope_theta", "big", {"expected a number"});
@@ -184,7 +189,8 @@ struct checkpoint {
   std::vector<io::safetensors_output> tensors;
 
   explicit checkpoint(const std::string& name) : from(io::open_safetensors(tests::golden_models() / name)) {
-    for (const auto& tensor : from.tensors()) tensors.push_back({tensor.name, *tensor.format, tensor.shape, tensor.bytes});
+    for (const auto& tensor : from.tensors())
+      tensors.push_back({tensor.name, *tensor.format, tensor.shape, tensor.bytes});
   }
   io::safetensors_output& at(const std::string& name) {
     for (auto& tensor : tensors) {
@@ -209,14 +215,18 @@ TEST_CASE("weights that are missing or of another shape are named") {
     CAPTURE(tensor.name);
     auto broken = checkpoint("mqa");
     std::erase_if(broken.tensors, [&](const auto& other) { return other.name == tensor.name; });
-    check_contains(message_of<format_error>([&] { (void)broken.load(config); }), {"model.safetensors", tensor.name, "missing"});
+    check_contains(message_of<format_error>([&] { (void)broken.load(config); }),
+                   {"model.safetensors", tensor.name, "missing"});
     // The same bytes under another shape.
     auto other = checkpoint("mqa");
     auto& shape = other.at(tensor.name).shape;
-    if (shape.size() == 2) std::swap(shape[0], shape[1]);
-    else shape.push_back(1);
+    if (shape.size() == 2)
+      std::swap(shape[0], shape[1]);
+    else
+      shape.push_back(1);
     if (shape.size() == 2 && shape[0] == shape[1]) shape = {shape[0] * shape[1]};
-    check_contains(message_of<format_error>([&] { (void)other.load(config); }), {tensor.name, "expected shape", "found"});
+    check_contains(message_of<format_error>([&] { (void)other.load(config); }),
+                   {tensor.name, "expected shape", "found"});
   }
 }
 
@@ -270,7 +280,9 @@ models::decoder load_changed(const std::string& name, const gguf_change& change)
   const io::gguf_file from(tests::golden_models() / name / "model.gguf");
   const runnel_test::scratch_folder folder;
   io::gguf_writer out;
-  const auto kept = [&](std::string_view what) { return std::find(change.without.begin(), change.without.end(), what) == change.without.end(); };
+  const auto kept = [&](std::string_view what) {
+    return std::find(change.without.begin(), change.without.end(), what) == change.without.end();
+  };
   for (const auto& entry : from.metadata()) {
     if (kept(entry.key)) out.set(entry.key, entry.value);
   }
@@ -294,18 +306,22 @@ TEST_CASE("GGUF metadata: what is read") {
   CHECK(models::read_gguf_config(io::gguf_file(tests::golden_models() / "mqa" / "model.gguf")).mlp_bias);
   CHECK_NOTHROW((void)load_changed("mha", {}));
   // A head size of hidden / heads need not be said.
-  CHECK(load_changed("mha", {{"llama.attention.key_length", "llama.rope.dimension_count", "llama.rope.freq_base"}, [](auto&) {}}).config().head_dim == 8);
+  CHECK(load_changed(
+            "mha", {{"llama.attention.key_length", "llama.rope.dimension_count", "llama.rope.freq_base"}, [](auto&) {}})
+            .config()
+            .head_dim == 8);
 }
 
 TEST_CASE("GGUF metadata: every wrong value is named") {
-  const auto refuses = [](const std::string& name, const gguf_change& change, std::initializer_list<std::string> parts) {
+  const auto refuses = [](const std::string& name, const gguf_change& change,
+                          std::initializer_list<std::string> parts) {
     const auto text = message_of<format_error>([&] { (void)load_changed(name, change); });
     check_contains(text, {"model.gguf"});
     check_contains(text, parts);
   };
-  for (const char* key : {"general.architecture", "llama.embedding_length", "llama.feed_forward_length", "llama.block_count",
-                          "llama.attention.head_count", "llama.context_length", "llama.attention.layer_norm_rms_epsilon",
-                          "token_embd.weight"}) {
+  for (const char* key : {"general.architecture", "llama.embedding_length", "llama.feed_forward_length",
+                          "llama.block_count", "llama.attention.head_count", "llama.context_length",
+                          "llama.attention.layer_norm_rms_epsilon", "token_embd.weight"}) {
     refuses("mha", {{key}, [](auto&) {}}, {key});
   }
   const auto set = [](const char* key, auto value) {
@@ -313,13 +329,15 @@ TEST_CASE("GGUF metadata: every wrong value is named") {
   };
   refuses("mha", set("general.architecture", "mamba"), {"general.architecture", "expected llama", "mamba"});
   refuses("mha", set("llama.embedding_length", "wide"), {"llama.embedding_length"});
-  refuses("mha", set("llama.embedding_length", std::uint32_t{18}), {"blk.0.attn_q.weight", "expected shape [16, 18], found [16, 16]"});
+  refuses("mha", set("llama.embedding_length", std::uint32_t{18}),
+          {"blk.0.attn_q.weight", "expected shape [16, 18], found [16, 16]"});
   refuses("mha", set("llama.attention.head_count", std::uint32_t{0}), {"llama.attention.head_count"});
   refuses("mha", set("llama.attention.head_count_kv", std::uint32_t{0}), {"num_key_value_heads"});
   refuses("mha", set("llama.block_count", std::uint32_t{3}), {"blk.2."});
   refuses("mha", set("llama.block_count", std::uint32_t{4000000000u}), {"num_hidden_layers"});
   refuses("mha", set("llama.context_length", std::uint32_t{0}), {"max_position_embeddings"});
-  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{4}), {"llama.rope.dimension_count", "expected the head size 8"});
+  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{4}),
+          {"llama.rope.dimension_count", "expected the head size 8"});
   refuses("mha", set("llama.rope.freq_base", -1.0f), {"rope_theta"});
   refuses("mha", set("llama.rope.scaling.type", "yarn"), {"llama.rope.scaling.type", "yarn"});
   refuses("linear", {{"llama.rope.scaling.factor"}, [](auto&) {}}, {"llama.rope.scaling.factor"});
@@ -340,19 +358,24 @@ TEST_CASE("GGUF weights that are missing or do not fit are named; a bias that on
   for (const auto& tensor : whole.tensors()) {
     if (tensor.name == "output.weight") continue;  // then the head is tied
     CAPTURE(tensor.name);
-    check_contains(message_of<format_error>([&] { (void)load_changed("mqa", {{tensor.name}, [](auto&) {}}); }), {tensor.name});
+    check_contains(message_of<format_error>([&] {
+                     (void)load_changed("mqa", {{tensor.name}, [](auto&) {}});
+                   }),
+                   {tensor.name});
   }
   const std::vector<float> few(3, 1.0f), negative(8, -1.0f);
   check_contains(message_of<format_error>([&] {
                    (void)load_changed("llama3", {{"rope_freqs.weight"}, [&](io::gguf_writer& out) {
-                     out.add_tensor("rope_freqs.weight", weight_format::f32, {3}, std::as_bytes(std::span(few)));
-                   }});
+                                                   out.add_tensor("rope_freqs.weight", weight_format::f32, {3},
+                                                                  std::as_bytes(std::span(few)));
+                                                 }});
                  }),
                  {"rope_freqs.weight", "8"});
   check_contains(message_of<format_error>([&] {
                    (void)load_changed("llama3", {{"rope_freqs.weight"}, [&](io::gguf_writer& out) {
-                     out.add_tensor("rope_freqs.weight", weight_format::f32, {8}, std::as_bytes(std::span(negative)));
-                   }});
+                                                   out.add_tensor("rope_freqs.weight", weight_format::f32, {8},
+                                                                  std::as_bytes(std::span(negative)));
+                                                 }});
                  }),
                  {"rope_freqs.weight", "positive"});
 }

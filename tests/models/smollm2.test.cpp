@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real model against Transformers (golden/models/smollm2_check.py). The model file is too large to come with the tests: say
-// where it is in RUNNEL_SMOLLM2, otherwise there is nothing to do here.
-#define RUNNEL_ALL_INSTRUCTION_SETS
+// A real model against Transformers (golden/models/smollm2_check.py). The model file is too large to come with the
+// tests: say where it is in RUNNEL_SMOLLM2, otherwise there is nothing to do here.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -32,7 +31,8 @@ TEST_CASE("SmolLM2: logits and greedy continuations of five texts are those of T
     const auto ids = text.at("top_ids").get<std::vector<std::vector<std::size_t>>>();
     const auto logits = text.at("top_logits").get<std::vector<std::vector<double>>>();
     auto cache = model.make_cache();
-    auto found = tests::logits_of(model, context, cache, tests::causal_rows(0, static_cast<index_t>(tokens.size())), tokens);
+    auto found =
+        tests::logits_of(model, context, cache, tests::causal_rows(0, static_cast<index_t>(tokens.size())), tokens);
     REQUIRE(ids.size() == found.size());
     double most = 0;
     for (std::size_t row = 0; row < found.size(); ++row) {
@@ -50,7 +50,8 @@ TEST_CASE("SmolLM2: logits and greedy continuations of five texts are those of T
     for (auto length = static_cast<index_t>(tokens.size()); written.size() < 64; ++length) {
       const auto& last = found.back();
       written.push_back(static_cast<std::int32_t>(std::max_element(last.begin(), last.end()) - last.begin()));
-      found = tests::logits_of(model, context, cache, tests::causal_rows(length, length + 1), std::span(written).last(1));
+      found =
+          tests::logits_of(model, context, cache, tests::causal_rows(length, length + 1), std::span(written).last(1));
     }
     CHECK(written == text.at("continuation").get<std::vector<std::int32_t>>());
   }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tiny checkpoints written and computed by Transformers (golden/models/make_llama.py).
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <doctest/doctest.h>
 
 #include "golden.hpp"

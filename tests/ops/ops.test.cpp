@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -74,8 +73,9 @@ TEST_CASE("prepared rows decode to what the file holds, in any order") {
         for (index_t n = 0; n < outputs; ++n) {
           matrix.decode_row(n, row);
           const auto from = shuffled ? order[static_cast<std::size_t>(n)] : n;
-          CHECK(tests::same_bits(std::span<const float>(row),
-                                 std::span(stored.decoded).subspan(static_cast<std::size_t>(from * inputs), row.size())));
+          CHECK(
+              tests::same_bits(std::span<const float>(row),
+                               std::span(stored.decoded).subspan(static_cast<std::size_t>(from * inputs), row.size())));
         }
       }
     }
@@ -105,7 +105,8 @@ TEST_CASE("matrices whose bytes, shape and format disagree are refused") {
   refuses([](auto& s) { s.outputs = 0; }, "matrix: shape [0, 64] must not be empty");
   refuses([](auto& s) { s.inputs = -64; }, "matrix: shape [3, -64] must not be empty");
   refuses([](auto& s) { s.inputs = 48; }, "matrix: 48 inputs are not a multiple of the 32 of a q4_0 block");
-  refuses([](auto& s) { s.bytes = s.bytes.first(107); }, "matrix: [3, 64] in q4_0 takes 36 bytes a row, found 107 in all");
+  refuses([](auto& s) { s.bytes = s.bytes.first(107); },
+          "matrix: [3, 64] in q4_0 takes 36 bytes a row, found 107 in all");
   refuses([](auto& s) { s.outputs = 4; }, "matrix: [4, 64] in q4_0 takes 36 bytes a row, found 108 in all");
   refuses([](auto& s) { s.outputs = 2; }, "matrix: [2, 64] in q4_0 takes 36 bytes a row, found 108 in all");
   const std::vector<index_t> two{0, 1};
@@ -121,27 +122,30 @@ TEST_CASE("ops check shapes and say both") {
   const auto x = random_value(context, random, 3, 8);
   const stored_matrix stored(random, weight_format::f32, 5, 7);
   const auto weight = ops::prepared_matrix::prepare(stored.source);
-  CHECK_THROWS_WITH_AS((void)context(ops::product{}, x, weight), "product: input has 8 features, the weight takes 7", shape_error);
+  CHECK_THROWS_WITH_AS((void)context(ops::product{}, x, weight), "product: input has 8 features, the weight takes 7",
+                       shape_error);
   const auto fits = random_value(context, random, 3, 7);
   const tensor<float, 1> short_bias({4}), eight({8});
   CHECK_THROWS_WITH_AS((void)context(ops::product{}, fits, weight, short_bias.view()),
                        "product: bias has 4 features, the weight gives 5", shape_error);
-  CHECK_THROWS_WITH_AS((void)context(ops::rms_norm{}, x, short_bias.view()), "rms_norm: weight has 4 features, input has 8",
-                       shape_error);
+  CHECK_THROWS_WITH_AS((void)context(ops::rms_norm{}, x, short_bias.view()),
+                       "rms_norm: weight has 4 features, input has 8", shape_error);
   CHECK_THROWS_AS((void)context(ops::layer_norm{}, x, eight.view(), short_bias.view()), shape_error);
   CHECK_THROWS_WITH_AS((void)context(ops::add{}, x, fits), "add: expected shape [3, 8], found [3, 7]", shape_error);
   CHECK_THROWS_AS((void)context(ops::gated_activation{}, x, fits), shape_error);
   const std::vector<index_t> outside{0, 3};
-  CHECK_THROWS_WITH_AS((void)context(ops::select_rows{}, x, std::span<const index_t>(outside)), "select_rows: row 3 of 3",
-                       shape_error);
+  CHECK_THROWS_WITH_AS((void)context(ops::select_rows{}, x, std::span<const index_t>(outside)),
+                       "select_rows: row 3 of 3", shape_error);
   CHECK_THROWS_AS((void)context.block(x, [&] { return fits; }), shape_error);
   const std::vector<std::int32_t> tokens{0, 5}, negative{-1};
   CHECK_THROWS_WITH_AS((void)context(ops::embedding{}, std::span<const std::int32_t>(tokens), weight),
                        "embedding: token id 5 is outside of the vocabulary of 5", config_error);
   CHECK_THROWS_AS((void)context(ops::embedding{}, std::span<const std::int32_t>(negative), weight), config_error);
   for (const auto which : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512}) {
-    if (simd::compiled(which)) CHECK_NOTHROW(eval({1, ops::compute_mode::f32, which}));
-    else CHECK_THROWS_AS(eval({1, ops::compute_mode::f32, which}), config_error);
+    if (simd::compiled(which))
+      CHECK_NOTHROW(eval({1, ops::compute_mode::f32, which}));
+    else
+      CHECK_THROWS_AS(eval({1, ops::compute_mode::f32, which}), config_error);
   }
 }
 
@@ -256,7 +260,8 @@ struct attention_pass {
       const auto angles = context(ops::rotary_table{frequencies, 1}, rows);
       const auto attended = context.make(rows.size(), heads * head_dim);
       context(ops::store_keys{head_dim}, value(keys), value(values), rows, &angles, 0, store);
-      context(ops::range_attention{heads, kv_heads, head_dim, 0.4f, 0}, value(queries), rows, &angles, 0, store, attended);
+      context(ops::range_attention{heads, kv_heads, head_dim, 0.4f, 0}, value(queries), rows, &angles, 0, store,
+              attended);
       out = copy_of(attended);
     });
     return out;
@@ -277,17 +282,21 @@ struct attention_pass {
           const auto range = rows.toward(s).ranges[static_cast<std::size_t>(q)];
           const auto place = rows.storage()[static_cast<std::size_t>(k)];
           if (place < range.begin || place >= range.end) continue;
-          const double relative = rows.values()[static_cast<std::size_t>(q)] + rows.toward(s).offsets[static_cast<std::size_t>(q)] -
+          const double relative = rows.values()[static_cast<std::size_t>(q)] +
+                                  rows.toward(s).offsets[static_cast<std::size_t>(q)] -
                                   rows.values()[static_cast<std::size_t>(k)];
           double score = 0;
           for (index_t i = 0; i < head_dim / 2; ++i) {
-            const double angle = relative * frequencies[static_cast<std::size_t>(i)], c = std::cos(angle), sn = std::sin(angle);
+            const double angle = relative * frequencies[static_cast<std::size_t>(i)], c = std::cos(angle),
+                         sn = std::sin(angle);
             const double a = at(queries, q, head, heads, i), b = at(queries, q, head, heads, i + head_dim / 2);
-            score += (a * c - b * sn) * at(keys, k, kv, kv_heads, i) + (b * c + a * sn) * at(keys, k, kv, kv_heads, i + head_dim / 2);
+            score += (a * c - b * sn) * at(keys, k, kv, kv_heads, i) +
+                     (b * c + a * sn) * at(keys, k, kv, kv_heads, i + head_dim / 2);
           }
           const double weight = std::exp(score * static_cast<double>(0.4f));
           total += weight;
-          for (index_t i = 0; i < head_dim; ++i) sum[static_cast<std::size_t>(i)] += weight * at(values, k, kv, kv_heads, i);
+          for (index_t i = 0; i < head_dim; ++i)
+            sum[static_cast<std::size_t>(i)] += weight * at(values, k, kv, kv_heads, i);
         }
         for (const double value : sum) out.push_back(total > 0 ? value / total : 0);
       }
@@ -311,8 +320,8 @@ TEST_CASE("keys turn once by their own position, queries by theirs in the keys' 
         const auto end = static_cast<std::int32_t>(random.below(stored[s] + 1));
         return key_range{static_cast<std::int32_t>(random.below(end + 1)), end};
       };
-      pass.rows.add({static_cast<group>(of), 50 * random.uniform(), own}, range(0), shifted[0] ? 20 * random.uniform() : 0,
-                    range(1), shifted[1] ? -20 * random.uniform() : 0);
+      pass.rows.add({static_cast<group>(of), 50 * random.uniform(), own}, range(0),
+                    shifted[0] ? 20 * random.uniform() : 0, range(1), shifted[1] ? -20 * random.uniform() : 0);
     }
     pass.queries = tests::normals<float>(random, count * 32);
     pass.keys = tests::normals<float>(random, count * 16);
@@ -322,7 +331,8 @@ TEST_CASE("keys turn once by their own position, queries by theirs in the keys' 
       eval context({1, ops::compute_mode::f32, which}), threads({3, ops::compute_mode::f32, which});
       const auto found = pass.run(context);
       double most = 0;
-      for (std::size_t i = 0; i < found.size(); ++i) most = std::max(most, std::fabs(static_cast<double>(found[i]) - expected[i]));
+      for (std::size_t i = 0; i < found.size(); ++i)
+        most = std::max(most, std::fabs(static_cast<double>(found[i]) - expected[i]));
       CHECK(most < 2e-5);
       CHECK(tests::same_bits(pass.run(threads), found));
     }

@@ -12,7 +12,8 @@ namespace {
 
 using namespace runnel;
 
-/// The same by its definition, from the list of what happened: true for a source row read, false for a target row produced.
+/// The same by its definition, from the list of what happened: true for a source row read, false for a target row
+/// produced.
 struct by_definition {
   std::vector<bool> events;
 
@@ -64,9 +65,7 @@ TEST_CASE("c and u are what they say, while it happens and after rewinding") {
           std::erase_if(moments, [&](const moment& m) { return m.events > expected.events.size(); });
           break;
         }
-        default:
-          when.write();
-          expected.events.push_back(false);
+        default: when.write(); expected.events.push_back(false);
       }
       check_same(when, expected);
     }

@@ -18,8 +18,10 @@ arrivals random_arrivals(random_stream& random) {
   arrivals when;
   const index_t steps = 1 + random.below(20);
   for (index_t i = 0; i < steps; ++i) {
-    if (random.below(2) == 0) when.read(random.below(4));
-    else when.write();
+    if (random.below(2) == 0)
+      when.read(random.below(4));
+    else
+      when.write();
   }
   return when;
 }
@@ -117,9 +119,7 @@ TEST_CASE("batch-streaming, all re-encoded: every target row as of now") {
 TEST_CASE("interleaved: order of arrival, source sees target [0, u(r)), target sees source [0, c(p))") {
   check_plan(
       {interleaved_positions{}, true, false}, false,
-      [](const arrivals& when, index_t r) {
-        return expected_row{number(r + when.u(r)), 0, 0, 0, r + 1, when.u(r)};
-      },
+      [](const arrivals& when, index_t r) { return expected_row{number(r + when.u(r)), 0, 0, 0, r + 1, when.u(r)}; },
       [](const arrivals& when, index_t p) { return expected_row{number(when.c(p) + p), 0, 0, 0, when.c(p), p + 1}; });
 }
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define RUNNEL_ALL_INSTRUCTION_SETS
 #include <runnel/quant/codecs.hpp>
 
 #include <doctest/doctest.h>
@@ -127,19 +126,20 @@ void check_panel(random_stream& random) {
       constexpr std::size_t width = simd::width<float, Arch>;
       for (std::size_t column = 0; column < panel_features; column += width) {
         std::size_t next = 0;
-        Codec::template decode_lanes<Arch>(words.data(), column, count, [&](std::size_t k, const simd::lanes<float, Arch>& w) {
-          CHECK(k == next++);
-          alignas(64) std::array<float, width> lanes;
-          w.store_aligned(lanes.data());
-          for (std::size_t i = 0; i < width; ++i) {
-            const float expected = plain[column + i][k];
-            if (std::isnan(expected)) {
-              CHECK(std::isnan(lanes[i]));
-            } else {
-              CHECK(std::bit_cast<std::uint32_t>(lanes[i]) == std::bit_cast<std::uint32_t>(expected));
-            }
-          }
-        });
+        Codec::template decode_lanes<Arch>(
+            words.data(), column, count, [&](std::size_t k, const simd::lanes<float, Arch>& w) {
+              CHECK(k == next++);
+              alignas(64) std::array<float, width> lanes;
+              w.store_aligned(lanes.data());
+              for (std::size_t i = 0; i < width; ++i) {
+                const float expected = plain[column + i][k];
+                if (std::isnan(expected)) {
+                  CHECK(std::isnan(lanes[i]));
+                } else {
+                  CHECK(std::bit_cast<std::uint32_t>(lanes[i]) == std::bit_cast<std::uint32_t>(expected));
+                }
+              }
+            });
         CHECK(next == count);
       }
     });

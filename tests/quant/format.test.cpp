@@ -15,10 +15,8 @@ TEST_CASE("formats are found by number and by name") {
   }
   CHECK(from_name("Q4_0") == weight_format::q4_0);
   CHECK(from_name("BF16") == weight_format::bf16);
-  for (const auto* name : {"", "q4", "q4_00", "f3", "f322", "q4-0"})
-    CHECK_FALSE(from_name(name).has_value());
-  for (const auto type : {4u, 12u, 31u, ~0u})
-    CHECK_FALSE(from_ggml_type(type).has_value());
+  for (const auto* name : {"", "q4", "q4_00", "f3", "f322", "q4-0"}) CHECK_FALSE(from_name(name).has_value());
+  for (const auto type : {4u, 12u, 31u, ~0u}) CHECK_FALSE(from_ggml_type(type).has_value());
 }
 
 TEST_CASE("sizes are checked") {

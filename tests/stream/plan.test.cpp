@@ -89,7 +89,8 @@ TEST_CASE("group positions, batch and streaming, any phi") {
 
 TEST_CASE("batch-streaming without re-encoding: positions of arrival, one frame") {
   const plan how = batch_streaming(reencode::none);
-  check_source(how, streamed(), [](index_t r) { return double(r + u(r)); }, nothing);
+  check_source(
+      how, streamed(), [](index_t r) { return double(r + u(r)); }, nothing);
   check_target(how, streamed(), [](index_t p) { return expected_row{double(c_own(p) + p), 0, c_next(p)}; });
 }
 
@@ -110,7 +111,8 @@ TEST_CASE("batch-streaming, all re-encoded: every row sees what is read now") {
 
 TEST_CASE("interleaved: a row sees what was read when it was written, source sees what was written") {
   const plan how = interleaved();
-  check_source(how, streamed(), [](index_t r) { return double(r + u(r)); }, u);
+  check_source(
+      how, streamed(), [](index_t r) { return double(r + u(r)); }, u);
   check_target(how, streamed(), [](index_t p) { return expected_row{double(c_own(p) + p), 0, c_own(p)}; });
 }
 
@@ -119,7 +121,8 @@ TEST_CASE("removed positions: 0 on that side, the ranges of batch-streaming") {
   for (const side which : {side::source, side::target, side::both}) {
     const plan how = removed(which);
     const bool keeps_source = which == side::target, keeps_target = which == side::source;
-    check_source(how, streamed(), [&](index_t r) { return keeps_source ? double(r + u(r)) : 0.0; }, nothing);
+    check_source(
+        how, streamed(), [&](index_t r) { return keeps_source ? double(r + u(r)) : 0.0; }, nothing);
     check_target(how, streamed(), [&](index_t p) {
       return expected_row{keeps_target ? double(c_own(p) + p) : 0.0, 0, c_next(p)};
     });

@@ -49,8 +49,8 @@ TEST_CASE("policies by name") {
   CHECK(parse_policy("wait-1").name() == "wait-1");
   CHECK(parse_policy("wait-12").name() == "wait-12");
   CHECK(parse_policy("read-all").name() == "read-all");
-  for (const char* wrong : {"", "wait", "wait-", "wait-x", "wait-3 ", "wait-3.5", "wait-0", "wait--1",
-                            "wait-99999999999999999999"}) {
+  for (const char* wrong :
+       {"", "wait", "wait-", "wait-x", "wait-3 ", "wait-3.5", "wait-0", "wait--1", "wait-99999999999999999999"}) {
     CAPTURE(wrong);
     CHECK_THROWS_AS(static_cast<void>(parse_policy(wrong)), config_error);
   }

@@ -52,8 +52,8 @@ TEST_CASE("wait-1 word for word: probes are dropped, source is read, the last ro
   scripted run(one, {"e", "f", " g", " h", " a", " b", "c", " d", "<|im_end|>"});
   //                  word 0--  probe  word 1  probe  word 2  (source ended) word 3
   CHECK(run.take() == strings{"read 0 a 4", "token e", "token f", "word 0 ef 1", "read 1 b 5",  //
-                              "token  h", "word 1 h 2", "read 2 c 6",                            //
-                              "token  b", "token c", "word 2 bc 3", "read end 8",                //
+                              "token  h", "word 1 h 2", "read 2 c 6",                           //
+                              "token  b", "token c", "word 2 bc 3", "read end 8",               //
                               "done end_of_sequence"});
   CHECK(one.words() == strings{"ef", "h", "bc"});
   CHECK(one.delays() == ids{1, 2, 3});
@@ -91,8 +91,8 @@ TEST_CASE("passes hold what is new and nothing else") {
     one.finish();
     scripted run(one, {"e", " f", " f", " g", " g", "<|im_end|>"});
     static_cast<void>(run.take());
-    CHECK(run.passes == strings{"4s 3t [4 4 4]", "0s 1t [4]", "1s 4t [5 5 5 5]", "0s 1t [5]", "2s 5t [7 7 7 7 7]",
-                                "0s 1t [7]"});
+    CHECK(run.passes ==
+          strings{"4s 3t [4 4 4]", "0s 1t [4]", "1s 4t [5 5 5 5]", "0s 1t [5]", "2s 5t [7 7 7 7 7]", "0s 1t [7]"});
     CHECK(one.counters() == row_counters{7, 6, 0, 9, 6, 3, 2});
   }
   SUBCASE("interleaved: no row again, the new source predicts") {
@@ -145,8 +145,8 @@ TEST_CASE("an end-of-sequence token before the source's end means: read on") {
   for (const char* word : {"a", "b"}) one.push(word);
   one.finish();
   scripted run(one, {"<|im_end|>", "<|im_end|>", "e", "<|im_end|>", "f", "<|im_end|>"});
-  CHECK(run.take() == strings{"read 0 a 4", "read 1 b 5", "read end 7", "token e", "word 0 e 2+end",
-                              "done end_of_sequence"});
+  CHECK(run.take() ==
+        strings{"read 0 a 4", "read 1 b 5", "read end 7", "token e", "word 0 e 2+end", "done end_of_sequence"});
   CHECK(one.counters().tokens_discarded == 2);
 
   session stopped(model(), [] {
@@ -165,8 +165,7 @@ TEST_CASE("a word that goes on after a read keeps its number, and its delay move
   one.finish();
   scripted run(one, {"e", " f", "g", " h", " h", "<|im_end|>", "<|im_end|>"});
   CHECK(run.take() == strings{"read 0 a 4", "token e", "word 0 e 1", "read 1 b 5", "token g", "word 0 +g 2",
-                              "read 2 c 6",
-                              "token  h", "word 1 h 3", "read end 8", "done end_of_sequence"});
+                              "read 2 c 6", "token  h", "word 1 h 3", "read end 8", "done end_of_sequence"});
   CHECK(one.words() == strings{"eg", "h"});
   CHECK(one.delays() == ids{2, 3});
 }
@@ -177,8 +176,7 @@ TEST_CASE("white space inside a token completes words without a probe") {
   one.finish();
   scripted run(one, {"e", "d.\n", "f", "<|im_end|>", "<|im_end|>"});
   CHECK(run.take() == strings{"read 0 a 4", "token e", "token d.\n", "word 0 ed. 1", "read 1 b 5", "token f",
-                              "word 1 f 2",
-                              "read end 7", "done end_of_sequence"});
+                              "word 1 f 2", "read end 7", "done end_of_sequence"});
   CHECK(one.counters().tokens_discarded == 1);
   // The row of ".\n" was never computed before the read: it is fed once, with the new source.
   CHECK(run.passes[2] == "1s 1t [5]");
@@ -207,8 +205,12 @@ TEST_CASE("characters that tokens cut in two appear whole, and a rest is replace
   one.finish();
   scripted run(one, {"\xC3", "\xA9", "e", "\xC3"});
   CHECK(run.take() == strings{"read 0 a 4", "token ", "token \xC3\xA9", "token e", "token ",
-                              "word 0 \xC3\xA9" "e\xEF\xBF\xBD 1", "done max_tokens"});
-  CHECK(one.text() == "\xC3\xA9" "e\xEF\xBF\xBD");
+                              "word 0 \xC3\xA9"
+                              "e\xEF\xBF\xBD 1",
+                              "done max_tokens"});
+  CHECK(one.text() ==
+        "\xC3\xA9"
+        "e\xEF\xBF\xBD");
 }
 
 TEST_CASE("limits end a session") {
@@ -218,8 +220,8 @@ TEST_CASE("limits end a session") {
   words.push("a");
   words.push("b");
   scripted run(words, {"e", " f", " f", " g"});
-  CHECK(run.take() == strings{"read 0 a 4", "token e", "word 0 e 1", "read 1 b 5", "token  f", "word 1 f 2",
-                              "done max_words"});
+  CHECK(run.take() ==
+        strings{"read 0 a 4", "token e", "word 0 e 1", "read 1 b 5", "token  f", "word 1 f 2", "done max_words"});
   CHECK(words.text() == "e f");
 }
 
@@ -231,8 +233,7 @@ TEST_CASE("punctuation reads twice when asked to replay the published decoder") 
   one.finish();
   scripted run(one, {"e", ",", " f", " f", "<|im_end|>", "<|im_end|>"});
   CHECK(run.take() == strings{"read 0 a 4", "token e", "token ,", "word 0 e, 1", "read 1 b 5", "word 1 + 2",
-                              "read 2 c 6",
-                              "token  f", "word 1 f 3", "read end 8", "done end_of_sequence"});
+                              "read 2 c 6", "token  f", "word 1 f 3", "read end 8", "done end_of_sequence"});
   session plain(model(), wait(1));
   for (const char* word : {"a", "b", "c"}) plain.push(word);
   plain.finish();
@@ -372,6 +373,47 @@ TEST_CASE("a stop request leaves the session whole") {
     if (!a || !b) break;
     CHECK(a->what == b->what);
   }
+}
+
+TEST_CASE("a step that was stopped decided nothing") {
+  session_options options = wait(1);
+  options.when = policy([](const policy_state& state) {
+    return state.words_waiting > 0 || state.words_read == 0 ? action::read : action::write;
+  });
+  options.max_tokens = 3;
+  session one(model(), options);
+  one.push("a");
+  REQUIRE(one.next()->get_if<read_event>() != nullptr);
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK_THROWS_AS(one.next(stop.get_token()), cancelled_error);
+  CHECK(one.when().written() == 0);
+  one.push("b");
+  CHECK(one.next()->get_if<read_event>() != nullptr);
+}
+
+TEST_CASE("tokens that are kept use one random number each, dropped ones none") {
+  session_options options = wait(1);
+  options.sampling = {.temperature = 1.3, .seed = 11};
+  options.max_tokens = 40;
+  index_t dropped = 0;
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    options.sampling.seed = seed;
+    tests::logit_log log;
+    session one(model(), tests::watched(options, log));
+    for (const char* word : {"a", "b", "c", "d", "e", "f"}) one.push(word);
+    one.finish();
+    while (one.next()) {
+    }
+    dropped += one.counters().tokens_discarded;
+    random_stream random(seed);
+    sampler choose(options.sampling);
+    for (index_t i = 0; i < static_cast<index_t>(one.tokens().size()); ++i) {
+      const auto logits = std::span<const float>(log.at(header + i)).first(model().vocabulary());
+      CHECK(choose.choose(logits, random) == one.tokens()[static_cast<std::size_t>(i)]);
+    }
+  }
+  CHECK(dropped > 5);
 }
 
 TEST_CASE("an exception from a watcher or a policy changes nothing") {

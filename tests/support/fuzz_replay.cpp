@@ -40,7 +40,8 @@ void run_mutations(const bytes& seed, std::mt19937_64& random, int count) {
       case 3: {
         const std::size_t at = below(span);
         const std::size_t length = std::min<std::size_t>(8, input.size() - at);
-        std::fill_n(input.begin() + static_cast<std::ptrdiff_t>(at), length, static_cast<std::uint8_t>(below(2) == 0 ? 0xff : 0x00));
+        std::fill_n(input.begin() + static_cast<std::ptrdiff_t>(at), length,
+                    static_cast<std::uint8_t>(below(2) == 0 ? 0xff : 0x00));
         break;
       }
       default: {

@@ -7,8 +7,8 @@
 
 namespace runnel::tests {
 
-/// The instruction sets of this build that this processor has. Define RUNNEL_ALL_INSTRUCTION_SETS in every unit of a test
-/// program, before any include, to have more than the best.
+/// The instruction sets of this build that this processor has. Define RUNNEL_ALL_INSTRUCTION_SETS in every unit of a
+/// test program, before any include, to have more than the best.
 inline std::vector<instruction_set> runnable_instruction_sets() {
   std::vector<instruction_set> out;
   for (const auto which : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512}) {

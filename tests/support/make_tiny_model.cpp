@@ -15,9 +15,9 @@
 /// \file
 /// Writes the model that examples and tests of the command line run on: a Llama of a few kilobytes that counts.
 ///
-/// Attention and feed-forward layers are computed but end in zeros, so each token alone decides the next, by a wide margin
-/// and on every machine: after a line break "Eins", then " zwei", " drei", " vier", " fünf" and the end; after anything
-/// else " ja".
+/// Attention and feed-forward layers are computed but end in zeros, so each token alone decides the next, by a wide
+/// margin and on every machine: after a line break "Eins", then " zwei", " drei", " vier", " fünf" and the end; after
+/// anything else " ja".
 
 namespace {
 
@@ -95,9 +95,10 @@ class tiny_file {
     out_.set("tokenizer.ggml.bos_token_id", std::uint32_t{0});
     out_.set("tokenizer.ggml.eos_token_id", std::uint32_t{1});
     out_.set("tokenizer.ggml.add_bos_token", false);
-    out_.set("tokenizer.chat_template",
-             "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
-             "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
+    out_.set(
+        "tokenizer.chat_template",
+        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+        "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
   }
 
   void matrix(const std::string& name, std::uint64_t outputs, std::uint64_t inputs, const std::vector<float>& values) {
@@ -112,7 +113,8 @@ class tiny_file {
   }
   void vector(const std::string& name) {
     kept_.push_back(std::vector<float>(hidden, 1.0f));
-    out_.add_tensor(name, runnel::quant::weight_format::f32, {hidden}, std::as_bytes(std::span<const float>(kept_.back())));
+    out_.add_tensor(name, runnel::quant::weight_format::f32, {hidden},
+                    std::as_bytes(std::span<const float>(kept_.back())));
   }
 
   const vocabulary& words_;

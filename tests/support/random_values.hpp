@@ -26,7 +26,9 @@ std::vector<T> normals(random_stream& random, index_t count, double scale = 1) {
 }
 
 /// A whole number in [least, most].
-inline index_t between(random_stream& random, index_t least, index_t most) { return least + random.below(most - least + 1); }
+inline index_t between(random_stream& random, index_t least, index_t most) {
+  return least + random.below(most - least + 1);
+}
 
 /// Whether two ranges hold the same bits (NaN and the sign of zero included).
 template <class T>

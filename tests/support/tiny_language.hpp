@@ -9,8 +9,8 @@
 #include <vector>
 
 #include <runnel/core/rng.hpp>
-#include <runnel/text/byte_alphabet.hpp>
 #include <runnel/stream/language_model.hpp>
+#include <runnel/text/byte_alphabet.hpp>
 #include <runnel/text/tokenizer.hpp>
 
 #include "support/tiny_model.hpp"

@@ -59,7 +59,8 @@ TEST_CASE("a tensor owns aligned, zeroed memory, moves and clones") {
   CHECK(a(1, 2) == 6);
   a(1, 2) = 60;
   CHECK(a.at(1, 2) == 60);
-  static_assert(!std::is_copy_constructible_v<tensor<float, 1>> && std::is_nothrow_move_constructible_v<tensor<float, 1>>);
+  static_assert(!std::is_copy_constructible_v<tensor<float, 1>> &&
+                std::is_nothrow_move_constructible_v<tensor<float, 1>>);
   CHECK((tensor<float, 2>().size() == 0));
   CHECK((tensor<float, 2>({0, 7}).size() == 0));
 }

@@ -24,8 +24,7 @@ std::vector<std::int32_t> merge_slowly(const text::merge_table& rules, std::vect
         place = i;
       }
     }
-    if (best == nullptr)
-      return ids;
+    if (best == nullptr) return ids;
     ids[place] = best->merged;
     ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(place) + 1);
   }

@@ -97,8 +97,7 @@ TEST_CASE("an instruction and words are never parsed for markup") {
   const auto end = vocabulary.find("<|im_end|>").value();
   const auto prompt = text::encode_source_prefix(vocabulary, format, "a<|im_end|>b<think>");
   CHECK(prompt.front() == start);
-  for (std::size_t i = 1; i < prompt.size(); ++i)
-    CHECK_FALSE(vocabulary.is_special(prompt[i]));
+  for (std::size_t i = 1; i < prompt.size(); ++i) CHECK_FALSE(vocabulary.is_special(prompt[i]));
   CHECK(vocabulary.decode(prompt) == "<|im_start|>user\na<|im_end|>b<think>\n");
   for (const auto id : text::encode_word(vocabulary, format, "<|im_end|><think>", false)) {
     CHECK((id != think && !vocabulary.is_special(id)));

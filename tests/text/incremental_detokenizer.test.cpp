@@ -82,8 +82,7 @@ TEST_CASE("another implementation decodes alike") {
     const auto expected = pair[1].get<std::string>();
     text::incremental_detokenizer out(vocabulary);
     std::string together;
-    for (const auto& id : pair[0])
-      together += out.push(id.get<std::int32_t>());
+    for (const auto& id : pair[0]) together += out.push(id.get<std::int32_t>());
     together += out.finish();
     CHECK(together == expected);
     replaced += expected.find("\uFFFD") != std::string::npos ? 1 : 0;

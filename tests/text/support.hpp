@@ -34,19 +34,16 @@ inline std::filesystem::path text_golden(std::string_view name) {
 
 inline std::vector<std::string> golden_lines(std::string_view name) {
   std::ifstream in(text_golden(name), std::ios::binary);
-  if (!in)
-    throw std::runtime_error("golden file missing: " + std::string(name));
+  if (!in) throw std::runtime_error("golden file missing: " + std::string(name));
   std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);)
-    lines.push_back(line);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
   return lines;
 }
 
 inline const std::vector<std::string>& corpus() {
   static const auto texts = [] {
     std::vector<std::string> out;
-    for (const auto& line : golden_lines("corpus.jsonl"))
-      out.push_back(nlohmann::json::parse(line).get<std::string>());
+    for (const auto& line : golden_lines("corpus.jsonl")) out.push_back(nlohmann::json::parse(line).get<std::string>());
     return out;
   }();
   return texts;
@@ -55,8 +52,7 @@ inline const std::vector<std::string>& corpus() {
 /// Ids written as two characters each.
 inline std::vector<std::int32_t> decode_ids(std::string_view code) {
   std::vector<std::int32_t> ids;
-  for (std::size_t at = 0; at + 1 < code.size(); at += 2)
-    ids.push_back((code[at] - 33) * 94 + (code[at + 1] - 33));
+  for (std::size_t at = 0; at + 1 < code.size(); at += 2) ids.push_back((code[at] - 33) * 94 + (code[at + 1] - 33));
   return ids;
 }
 

@@ -79,8 +79,7 @@ TEST_CASE("any bytes come back") {
       REQUIRE(vocabulary.decode(vocabulary.encode(form)) == form);
     }
     std::string all;
-    for (int byte = 0; byte < 256; ++byte)
-      all += static_cast<char>(byte);
+    for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
     CHECK(vocabulary.decode(vocabulary.encode(all)) == all);
   }
 }
@@ -91,16 +90,13 @@ TEST_CASE("text never becomes a control token unless asked") {
     const auto vocabulary = runnel_test::golden_tokenizer(name);
     std::vector<std::string> parts{" ", "\n", "a", "<", "|", ">"};
     for (std::int32_t id = 0; id < vocabulary.vocabulary_size(); ++id) {
-      if (vocabulary.is_special(id))
-        parts.push_back(vocabulary.token(id));
+      if (vocabulary.is_special(id)) parts.push_back(vocabulary.token(id));
     }
     REQUIRE(parts.size() > 8);
     for (int round = 0; round < 500; ++round) {
       std::string whole;
-      for (int i = 0; i < 6; ++i)
-        whole += parts[random() % parts.size()];
-      for (const auto id : vocabulary.encode(whole))
-        REQUIRE_FALSE(vocabulary.is_special(id));
+      for (int i = 0; i < 6; ++i) whole += parts[random() % parts.size()];
+      for (const auto id : vocabulary.encode(whole)) REQUIRE_FALSE(vocabulary.is_special(id));
     }
   }
 }
@@ -109,8 +105,7 @@ TEST_CASE("long texts without a break") {
   const auto vocabulary = runnel_test::golden_tokenizer("llama3");
   std::mt19937 random(9);
   std::string letters;
-  for (int i = 0; i < 200000; ++i)
-    letters += static_cast<char>('a' + random() % 26);
+  for (int i = 0; i < 200000; ++i) letters += static_cast<char>('a' + random() % 26);
   for (const std::string& whole : {letters, std::string(200000, 'a'), std::string(200000, ' '),
                                    std::string(200000, '!'), std::string(200000, '<'), std::string(200000, '\n')}) {
     CHECK(vocabulary.decode(vocabulary.encode(whole)) == whole);
@@ -247,8 +242,14 @@ TEST_CASE("malformed vocabularies are refused with file, thing and number") {
       {[](auto& d) { d.unknown = -1; }, "unknown id -1"},
       {[](auto& d) { d.padding = 1 << 30; }, "padding id 1073741824"},
       {[](auto& d) { d.missing_byte = 257; }, "missing byte id 257"},
-      {[](auto& d) { d.eos_ids = {1, 300}; }, "eos id 300"},
-      {[](auto& d) { d.added_rules.push_back({300, false, false, false}); }, "added token id 300"},
+      {[](auto& d) {
+         d.eos_ids = {1, 300};
+       },
+       "eos id 300"},
+      {[](auto& d) {
+         d.added_rules.push_back({300, false, false, false});
+       },
+       "added token id 300"},
       {[](auto& d) { d.add_bos = true; }, "no bos id is given"},
       {[](auto& d) { d.tokens[66] = "A"; }, "tokens 65 and 66 are both \"A\""},
       {[](auto& d) { d.merges.emplace_back("a", "zz"); }, "merge 1 (\"a\" and \"zz\") needs the token \"zz\""},
@@ -269,8 +270,7 @@ TEST_CASE("malformed vocabularies are refused with file, thing and number") {
 
 TEST_CASE("merges beyond the vocabulary's own and repeated ones are harmless") {
   auto data = runnel_test::byte_vocabulary({"ab", "abc"});
-  for (int i = 0; i < 1000; ++i)
-    data.merges.push_back(data.merges[static_cast<std::size_t>(i % 2)]);
+  for (int i = 0; i < 1000; ++i) data.merges.push_back(data.merges[static_cast<std::size_t>(i % 2)]);
   CHECK(text::tokenizer(std::move(data)).encode("abcab") == ids{257, 256});
 }
 
@@ -278,15 +278,13 @@ TEST_CASE("one tokenizer, several threads") {
   const auto vocabulary = runnel_test::golden_tokenizer("qwen2");
   const auto& corpus = runnel_test::corpus();
   std::vector<ids> expected;
-  for (std::size_t i = 0; i < 300; ++i)
-    expected.push_back(vocabulary.encode(corpus[i]));
+  for (std::size_t i = 0; i < 300; ++i) expected.push_back(vocabulary.encode(corpus[i]));
   std::atomic<int> wrong = 0;
   {
     std::vector<std::jthread> threads;
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&] {
-        for (std::size_t i = 0; i < 300; ++i)
-          wrong += vocabulary.encode(corpus[i]) == expected[i] ? 0 : 1;
+        for (std::size_t i = 0; i < 300; ++i) wrong += vocabulary.encode(corpus[i]) == expected[i] ? 0 : 1;
       });
     }
   }

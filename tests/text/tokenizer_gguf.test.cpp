@@ -25,10 +25,8 @@ using runnel_test::holds;
 namespace {
 
 const char* gguf_name(std::string_view golden) {
-  if (golden == "gpt2")
-    return "gpt-2";
-  if (golden == "llama3")
-    return "llama-bpe";
+  if (golden == "gpt2") return "gpt-2";
+  if (golden == "llama3") return "llama-bpe";
   return golden == "qwen2" ? "qwen2" : "smollm";
 }
 
@@ -41,12 +39,10 @@ io::gguf_writer converted(const std::string& name) {
   out.set("tokenizer.ggml.pre", gguf_name(name));
   out.set("tokenizer.ggml.tokens", data.tokens);
   std::vector<std::int32_t> types;
-  for (const auto type : data.types)
-    types.push_back(static_cast<std::int32_t>(type));
+  for (const auto type : data.types) types.push_back(static_cast<std::int32_t>(type));
   out.set("tokenizer.ggml.token_type", types);
   std::vector<std::string> merges;
-  for (const auto& [left, right] : data.merges)
-    merges.push_back(left + " " + right);
+  for (const auto& [left, right] : data.merges) merges.push_back(left + " " + right);
   out.set("tokenizer.ggml.merges", merges);
   return out;
 }
@@ -70,8 +66,7 @@ TEST_CASE("GGUF and tokenizer.json give the same tokenizer") {
     CHECK(vocabulary.normalizes_nfc() == other.normalizes_nfc());
     CHECK(vocabulary.pre_tokenizer() == other.pre_tokenizer());
     bool same = true;
-    for (const auto& line : runnel_test::corpus())
-      same = same && vocabulary.encode(line) == other.encode(line);
+    for (const auto& line : runnel_test::corpus()) same = same && vocabulary.encode(line) == other.encode(line);
     CHECK(same);
   }
 }

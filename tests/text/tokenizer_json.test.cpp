@@ -133,8 +133,14 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
        "model.merges[0]: expected two tokens and a space, found \"ab\""},
       {[](json& r) { r["model"]["merges"] = json::array({""}); }, "model.merges[0]"},
       {[](json& r) { r["model"]["merges"] = json::array({" "}); }, "model.merges[0]"},
-      {[](json& r) { r["model"]["merges"] = json::array({"a b", json::array({"a"})}); }, "model.merges[1]"},
-      {[](json& r) { r["model"]["merges"] = json::array({json::array({"a", 2})}); }, "model.merges[0]"},
+      {[](json& r) {
+         r["model"]["merges"] = json::array({"a b", json::array({"a"})});
+       },
+       "model.merges[1]"},
+      {[](json& r) {
+         r["model"]["merges"] = json::array({json::array({"a", 2})});
+       },
+       "model.merges[0]"},
       {[](json& r) { r["model"]["merges"] = json::array({"a c"}); }, "needs the token \"ac\""},
       {[](json& r) { r["model"]["merges"] = json::array({"a b c"}); }, "needs the token"},
       {[](json& r) { r["model"]["unk_token"] = "<nope>"; },
@@ -149,16 +155,29 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
       {[](json& r) { r["added_tokens"][0]["content"] = "ab"; }, "tokens 256 and 257 are both \"ab\""},
       {[](json& r) { r["added_tokens"][0]["special"] = "no"; }, "added_tokens[0].special: expected true or false"},
       {[](json& r) { r["added_tokens"][0]["single_word"] = true; }, "added_tokens[0].single_word is not supported"},
-      {[](json& r) { r["normalizer"] = {{"type", "Lowercase"}}; }, "normalizer \"Lowercase\" is not supported"},
+      {[](json& r) {
+         r["normalizer"] = {{"type", "Lowercase"}};
+       },
+       "normalizer \"Lowercase\" is not supported"},
       {[](json& r) { r["normalizer"] = "NFC"; }, "normalizer: expected an object"},
-      {[](json& r) { r["normalizer"] = {{"type", "Sequence"}}; }, "normalizer.normalizers is missing"},
+      {[](json& r) {
+         r["normalizer"] = {{"type", "Sequence"}};
+       },
+       "normalizer.normalizers is missing"},
       {[](json& r) { r.erase("pre_tokenizer"); }, "pre_tokenizer is missing"},
-      {[](json& r) { r["pre_tokenizer"] = {{"type", "Metaspace"}}; }, "pre_tokenizer Metaspace is not supported yet"},
-      {[](json& r) { r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", json::array()}}; },
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Metaspace"}};
+       },
+       "pre_tokenizer Metaspace is not supported yet"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", json::array()}};
+       },
        "pre_tokenizer (none)"},
       {[](json& r) { r["pre_tokenizer"]["use_regex"] = false; }, "this combination of pre-tokenizers"},
       {[](json& r) { r["pre_tokenizer"].erase("add_prefix_space"); }, "add_prefix_space is not supported"},
-      {[&](json& r) { r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {digits, r["pre_tokenizer"]}}}; },
+      {[&](json& r) {
+         r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {digits, r["pre_tokenizer"]}}};
+       },
        "this combination of pre-tokenizers"},
       {[](json& r) {
          const json split{{"type", "Split"}, {"pattern", {{"Regex", "\\w+"}}}, {"behavior", "Isolated"}};
@@ -172,7 +191,9 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
          r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, r["pre_tokenizer"]}}};
        },
        "pre_tokenizer.pattern.Regex is missing"},
-      {[](json& r) { r["decoder"] = {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}}}}; },
+      {[](json& r) {
+         r["decoder"] = {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}}}};
+       },
        "decoder \"ByteFallback\" is not supported yet"},
       {[](json& r) {
          const json first{{"SpecialToken", {{"id", "<nope>"}}}};
@@ -198,8 +219,7 @@ TEST_CASE("bytes that are no JSON") {
   CHECK(holds(problem_of("\"\xFF\""), "expected JSON"));
   CHECK(holds(problem_of(std::string(3000000, '[')), "nested deeper than 64 levels"));
   std::string objects;
-  for (int i = 0; i < 100000; ++i)
-    objects += "{\"a\":";
+  for (int i = 0; i < 100000; ++i) objects += "{\"a\":";
   CHECK(holds(problem_of(objects), "nested deeper than 64 levels"));
   CHECK(holds(problem_of("\"" + std::string(200, '[') + "\""), "the file: expected an object"));
   CHECK(holds(problem_of("[\"\\\"" + std::string(200, '[') + "\"]"), "the file: expected an object"));

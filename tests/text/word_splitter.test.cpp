@@ -24,8 +24,7 @@ namespace {
 
 units split(text::word_splitter& splitter, std::string_view whole) {
   auto out = splitter.push(whole);
-  for (auto& unit : splitter.finish())
-    out.push_back(std::move(unit));
+  for (auto& unit : splitter.finish()) out.push_back(std::move(unit));
   return out;
 }
 
@@ -38,8 +37,7 @@ std::string normalized(std::string_view whole) {
       space = !out.empty();
       return;
     }
-    if (space)
-      out += ' ';
+    if (space) out += ' ';
     space = false;
     out += bytes;
   });
@@ -125,12 +123,10 @@ TEST_CASE("units joined are the text, and chunks make no difference") {
       units found;
       for (std::size_t at = 0; at < whole.size();) {
         const std::size_t size = 1 + random() % 4;
-        for (auto& one : chunked.push(std::string_view(whole).substr(at, size)))
-          found.push_back(std::move(one));
+        for (auto& one : chunked.push(std::string_view(whole).substr(at, size))) found.push_back(std::move(one));
         at += size;
       }
-      for (auto& one : chunked.finish())
-        found.push_back(std::move(one));
+      for (auto& one : chunked.finish()) found.push_back(std::move(one));
       REQUIRE(found == expected);
     }
   }

@@ -13,8 +13,7 @@ using unicode::sequence_kind;
 TEST_CASE("every code point goes there and back") {
   int wrong = 0;
   for (char32_t c = 0; c <= 0x10FFFF; ++c) {
-    if (c >= 0xD800 && c <= 0xDFFF)
-      continue;
+    if (c >= 0xD800 && c <= 0xDFFF) continue;
     const auto bytes = unicode::encode(c);
     const auto step = unicode::decode(bytes, 0);
     bool right = step.kind == sequence_kind::valid && step.code_point == c && step.length == bytes.size();
@@ -25,8 +24,7 @@ TEST_CASE("every code point goes there and back") {
       right = right && unicode::incomplete_tail(part) == cut;
     }
     right = right && unicode::incomplete_tail(bytes) == 0;
-    if (!right && ++wrong < 10)
-      FAIL_CHECK("code point ", static_cast<unsigned>(c));
+    if (!right && ++wrong < 10) FAIL_CHECK("code point ", static_cast<unsigned>(c));
   }
   CHECK(wrong == 0);
 }
@@ -82,12 +80,9 @@ TEST_CASE("no byte is lost in any bytes, and cutting at an incomplete tail chang
       seen += bytes;
       all_valid = all_valid && step.kind == sequence_kind::valid;
       bool right = bytes.size() == step.length;
-      if (step.kind == sequence_kind::valid)
-        right = right && unicode::encode(step.code_point) == bytes;
-      if (step.kind == sequence_kind::incomplete)
-        right = right && seen.size() == text.size();
-      if (!right)
-        FAIL("bytes ", text);
+      if (step.kind == sequence_kind::valid) right = right && unicode::encode(step.code_point) == bytes;
+      if (step.kind == sequence_kind::incomplete) right = right && seen.size() == text.size();
+      if (!right) FAIL("bytes ", text);
     });
     REQUIRE(seen == text);
     REQUIRE(all_valid == unicode::is_valid(text));

@@ -75,20 +75,23 @@ argument& argument::one_of(std::initializer_list<std::string> values) {
   return *this;
 }
 
-argument arguments::text(const std::string& names, std::string& value, const std::string& kind, const std::string& help) {
+argument arguments::text(const std::string& names, std::string& value, const std::string& kind,
+                         const std::string& help) {
   auto* const option = app_->add_option(names, value, help)->type_name(kind);
   if (!value.empty()) option->capture_default_str();
   return argument(option);
 }
 
-argument arguments::whole(const std::string& names, std::int64_t& value, const std::string& kind, const std::string& help,
-                          std::int64_t least, std::int64_t most) {
-  return argument(app_->add_option(names, value, help)->check(whole_number(least, most))->type_name(kind)->capture_default_str());
+argument arguments::whole(const std::string& names, std::int64_t& value, const std::string& kind,
+                          const std::string& help, std::int64_t least, std::int64_t most) {
+  return argument(
+      app_->add_option(names, value, help)->check(whole_number(least, most))->type_name(kind)->capture_default_str());
 }
 
-argument arguments::real(const std::string& names, double& value, const std::string& kind, const std::string& help, double least,
-                         double most) {
-  return argument(app_->add_option(names, value, help)->check(real_number(least, most))->type_name(kind)->capture_default_str());
+argument arguments::real(const std::string& names, double& value, const std::string& kind, const std::string& help,
+                         double least, double most) {
+  return argument(
+      app_->add_option(names, value, help)->check(real_number(least, most))->type_name(kind)->capture_default_str());
 }
 
 argument arguments::flag(const std::string& names, bool& value, const std::string& help) {

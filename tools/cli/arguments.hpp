@@ -36,8 +36,8 @@ class argument {
   CLI::Option* option_ = nullptr;
 };
 
-/// The options of one command, as it declares them. Values are references that must outlive the parsing; what they hold is
-/// the default, and shown as such in the help.
+/// The options of one command, as it declares them. Values are references that must outlive the parsing; what they hold
+/// is the default, and shown as such in the help.
 ///
 /// This is a narrow door to CLI11, whose headers cost each source file more than all of the library's.
 class arguments {

@@ -116,8 +116,8 @@ class workbench {
     forward(0, source_, 0, target_, false);
   }
 
-  /// One step of group-streaming: reads a word of three tokens (with the last target row fed again, in one pass), writes a
-  /// word of two. The third pass is what shows that the word has ended. Leaves the context as it was.
+  /// One step of group-streaming: reads a word of three tokens (with the last target row fed again, in one pass),
+  /// writes a word of two. The third pass is what shows that the word has ended. Leaves the context as it was.
   void step() {
     read(3);
     cache_.truncate(group::target, target_ - 1);
@@ -186,8 +186,10 @@ class bench_command final : public command {
         .environment("RUNNEL_ARG_THREADS");
     options.text("-o,--output", output_, "FORM", "How to print: md, csv or json").one_of({"md", "csv", "json"});
     options.footer(
-        "Prefill (pp) is one pass over N tokens, decoding (tg) N passes over one, both from an empty context. Figures are\n"
-        "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written tokens.\n"
+        "Prefill (pp) is one pass over N tokens, decoding (tg) N passes over one, both from an empty context. Figures "
+        "are\n"
+        "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written "
+        "tokens.\n"
         "Examples:\n"
         "  runnel bench -m model.gguf\n"
         "  runnel bench -m model.gguf -t 1,2,4 -p 512 -n 128 -d 0 -r 10 -o csv > figures.csv");
@@ -205,10 +207,12 @@ class bench_command final : public command {
     const auto model = load_model_at(path);
     for (const auto* list : {&prefill, &decode}) {
       for (const index_t n : *list) {
-        expect<config_error>(n <= model.context(), "bench: a test of ", n, " tokens does not fit the model's context of ", model.context());
+        expect<config_error>(n <= model.context(), "bench: a test of ", n,
+                             " tokens does not fit the model's context of ", model.context());
       }
     }
-    expect<config_error>(depth_ + 8 <= model.context(), "--depth: expected at most ", model.context() - 8, ", found ", depth_);
+    expect<config_error>(depth_ + 8 <= model.context(), "--depth: expected at most ", model.context() - 8, ", found ",
+                         depth_);
     if (!is_optimised()) note("this program was compiled without optimisation; its figures say nothing");
     for (const int threads : thread_counts) measure(model, threads, prefill, decode);
     progress_.clear();
@@ -222,7 +226,8 @@ class bench_command final : public command {
     return all;
   }
 
-  void measure(const stream::language_model& model, int threads, const std::vector<index_t>& prefill, const std::vector<index_t>& decode) {
+  void measure(const stream::language_model& model, int threads, const std::vector<index_t>& prefill,
+               const std::vector<index_t>& decode) {
     ops::eval_options options;
     options.threads = threads;
     workbench bench(*model.network, options);
@@ -249,18 +254,19 @@ class bench_command final : public command {
 
   void report(const stream::language_model& model, const std::filesystem::path& path) {
     const auto sum = model_file(path).sum();
-    nlohmann::ordered_json context{{"model", model.name},
-                                   {"format", sum.main_type()},
-                                   {"parameters", sum.elements},
-                                   {"file_bytes", sum.bytes},
-                                   {"weight_bytes", model.network->weight_bytes()},
-                                   {"processor", processor_name()},
-                                   {"instruction_set", runnel::name_of(best_instruction_set)},
-                                   {"compute", ops::name_of(ops::compute_mode::f32)},
-                                   {"compiler", compiler_name()},
-                                   {"optimised", is_optimised()},
-                                   {"version", message(RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH)},
-                                   {"repetitions", repetitions_}};
+    nlohmann::ordered_json context{
+        {"model", model.name},
+        {"format", sum.main_type()},
+        {"parameters", sum.elements},
+        {"file_bytes", sum.bytes},
+        {"weight_bytes", model.network->weight_bytes()},
+        {"processor", processor_name()},
+        {"instruction_set", runnel::name_of(best_instruction_set)},
+        {"compute", ops::name_of(ops::compute_mode::f32)},
+        {"compiler", compiler_name()},
+        {"optimised", is_optimised()},
+        {"version", message(RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH)},
+        {"repetitions", repetitions_}};
     output out;
     if (output_ == "json") {
       out.write(as_json(context) + "\n");
@@ -291,7 +297,8 @@ class bench_command final : public command {
 
   [[nodiscard]] std::string as_csv(const nlohmann::ordered_json& context) const {
     const auto quoted = [](std::string text) {
-      for (std::size_t at = text.find('"'); at != std::string::npos; at = text.find('"', at + 2)) text.insert(at, 1, '"');
+      for (std::size_t at = text.find('"'); at != std::string::npos; at = text.find('"', at + 2))
+        text.insert(at, 1, '"');
       return '"' + text + '"';
     };
     std::string names, values;
@@ -301,25 +308,27 @@ class bench_command final : public command {
     }
     std::string all = names + "test,threads,tokens,median_ms,mad_ms,median_tokens_per_s,mad_tokens_per_s\n";
     for (const auto& one : measured_) {
-      all += values + message(quoted(one.test), ",", one.threads, ",", one.tokens, ",", fixed(median(one.seconds) * 1e3, 4), ",",
-                              fixed(deviation(one.seconds) * 1e3, 4), ",", fixed(median(one.rates()), 3), ",",
-                              fixed(deviation(one.rates()), 3), "\n");
+      all += values + message(quoted(one.test), ",", one.threads, ",", one.tokens, ",",
+                              fixed(median(one.seconds) * 1e3, 4), ",", fixed(deviation(one.seconds) * 1e3, 4), ",",
+                              fixed(median(one.rates()), 3), ",", fixed(deviation(one.rates()), 3), "\n");
     }
     return all;
   }
 
   [[nodiscard]] std::string as_table(const nlohmann::ordered_json& context) const {
     const auto text = [&](const char* key) { return context.at(key).get<std::string>(); };
-    std::string all = message("runnel ", text("version"), ", ", text("compiler"), is_optimised() ? "" : " without optimisation",
-                              "; instruction set ", text("instruction_set"), "; compute ", text("compute"), "; ", text("processor"),
-                              "\n\n| model | format | parameters | size | threads | test | ms | ± | tokens/s | ± |\n"
-                              "|---|---|---:|---:|---:|---|---:|---:|---:|---:|\n");
+    std::string all =
+        message("runnel ", text("version"), ", ", text("compiler"), is_optimised() ? "" : " without optimisation",
+                "; instruction set ", text("instruction_set"), "; compute ", text("compute"), "; ", text("processor"),
+                "\n\n| model | format | parameters | size | threads | test | ms | ± | tokens/s | ± |\n"
+                "|---|---|---:|---:|---:|---|---:|---:|---:|---:|\n");
     const std::string size = in_megabytes(context.at("file_bytes").get<double>());
     const std::string parameters = fixed(context.at("parameters").get<double>() / 1e6, 1) + " M";
     for (const auto& one : measured_) {
-      all += message("| ", printable(text("model")), " | ", text("format"), " | ", parameters, " | ", size, " | ", one.threads, " | ",
-                     one.test, " | ", fixed(median(one.seconds) * 1e3, 2), " | ", fixed(deviation(one.seconds) * 1e3, 2), " | ",
-                     fixed(median(one.rates()), 2), " | ", fixed(deviation(one.rates()), 2), " |\n");
+      all += message("| ", printable(text("model")), " | ", text("format"), " | ", parameters, " | ", size, " | ",
+                     one.threads, " | ", one.test, " | ", fixed(median(one.seconds) * 1e3, 2), " | ",
+                     fixed(deviation(one.seconds) * 1e3, 2), " | ", fixed(median(one.rates()), 2), " | ",
+                     fixed(deviation(one.rates()), 2), " |\n");
     }
     return all;
   }

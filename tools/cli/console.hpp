@@ -9,8 +9,8 @@
 #include <runnel/core/error.hpp>
 
 /// \file
-/// What every command shares of its surroundings: standard output, notes on standard error, signals, reading input as it
-/// comes. POSIX only.
+/// What every command shares of its surroundings: standard output, notes on standard error, signals, reading input as
+/// it comes. POSIX only.
 
 namespace runnel::cli {
 

@@ -43,8 +43,10 @@ class generate_command final : public command {
   }
 
   void run() override {
-    expect<config_error>(prompt_option_.given() || file_option_.given(), "generate: give a text with --prompt or --file");
-    expect<config_error>(!(chat_ && parse_special_), "generate: --parse-special is not for --chat, whose markup is the format's");
+    expect<config_error>(prompt_option_.given() || file_option_.given(),
+                         "generate: give a text with --prompt or --file");
+    expect<config_error>(!(chat_ && parse_special_),
+                         "generate: --parse-special is not for --chat, whose markup is the format's");
     std::string prompt = file_option_.given() ? read_all(file_) : prompt_;
     if (file_option_.given() && prompt.ends_with('\n')) prompt.pop_back();
     auto model = model_.load();
@@ -69,10 +71,12 @@ class generate_command final : public command {
     const auto before = static_cast<index_t>(model.prompt_tokens("").size());
     const auto after = static_cast<index_t>(model.end_tokens().size() + model.header_tokens().size());
     num_prompt_ = before + static_cast<index_t>(tokens.size()) + after;
-    expect<config_error>(num_prompt_ > 0, "generate: the prompt is empty, and this model has no token that begins a text");
+    expect<config_error>(num_prompt_ > 0,
+                         "generate: the prompt is empty, and this model has no token that begins a text");
     const index_t limit = options.limit(model.context());
-    expect<limit_error>(num_prompt_ <= limit, "generate: the prompt has ", num_prompt_, " tokens, but the context only ", limit,
-                        "; use a shorter one", limit < model.context() ? " or a larger --context" : "");
+    expect<limit_error>(num_prompt_ <= limit, "generate: the prompt has ", num_prompt_,
+                        " tokens, but the context only ", limit, "; use a shorter one",
+                        limit < model.context() ? " or a larger --context" : "");
     options.max_tokens = std::min(tokens_, limit - num_prompt_ + 1);  // the last token is not computed any more
     cut_short_ = options.max_tokens < tokens_;
     start_ = seconds_now();
@@ -121,8 +125,8 @@ class generate_command final : public command {
     const double end = seconds_now();
     if (first == 0) first = end;
     std::string line = message("prompt: ", num_prompt_, " tokens in ", fixed(first - start_, 3), " s, ",
-                               fixed(static_cast<double>(num_prompt_) / (first - start_), 1), " tokens/s; written: ",
-                               session.tokens().size(), " tokens");
+                               fixed(static_cast<double>(num_prompt_) / (first - start_), 1),
+                               " tokens/s; written: ", session.tokens().size(), " tokens");
     if (written > 1) {
       line += message(" in ", fixed(end - first, 3), " s, ", fixed((written - 1) / (end - first), 1), " tokens/s");
     }

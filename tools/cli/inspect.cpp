@@ -47,12 +47,14 @@ class inspector {
                              std::filesystem::exists(path_ / "model.safetensors.index.json", problem);
     expect<io_error>(has_weights || std::filesystem::exists(path_ / "config.json", problem) ||
                          std::filesystem::exists(path_ / "tokenizer.json", problem),
-                     path_.string(), ": expected config.json, tokenizer.json or model.safetensors in the folder, found none");
+                     path_.string(),
+                     ": expected config.json, tokenizer.json or model.safetensors in the folder, found none");
     if (has_weights) file_.emplace(path_);
     out["container"] = container(folder);
     out["metadata"] = metadata(folder);
     if (!folder && file_->gguf() == nullptr) {
-      problems_.push_back("these are weights alone; a model is a folder with config.json and tokenizer.json beside them");
+      problems_.push_back(
+          "these are weights alone; a model is a folder with config.json and tokenizer.json beside them");
     } else {
       add_config(out);
       add_tokenizer(out);
@@ -116,7 +118,9 @@ class inspector {
     std::visit(
         [&](const auto& held) {
           using held_type = std::decay_t<decltype(held)>;
-          const auto name = [](io::gguf_type type) { return std::string(io::gguf_type_names[static_cast<std::size_t>(type)]); };
+          const auto name = [](io::gguf_type type) {
+            return std::string(io::gguf_type_names[static_cast<std::size_t>(type)]);
+          };
           if constexpr (std::is_same_v<held_type, io::gguf_array>) {
             line["type"] = message("array of ", name(held.element_type()));
             line["length"] = held.size();
@@ -158,7 +162,8 @@ class inspector {
     constexpr std::size_t some = 120;
     if (full_ || text.size() <= some) return std::string(text);
     const auto cut = text.substr(0, some);
-    return std::string(cut.substr(0, cut.size() - unicode::incomplete_tail(cut))) + message("... (", text.size(), " bytes)");
+    return std::string(cut.substr(0, cut.size() - unicode::incomplete_tail(cut))) +
+           message("... (", text.size(), " bytes)");
   }
 
   /// Calls `part`; what it throws becomes a problem of the model instead of an end of the report.
@@ -190,7 +195,8 @@ class inspector {
                  {"attention_bias", config.attention_bias},
                  {"mlp_bias", config.mlp_bias},
                  {"rope_theta", config.rope.theta},
-                 {"key_value_bytes_per_token", 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4}};
+                 {"key_value_bytes_per_token",
+                  2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4}};
       out["config"] = std::move(shown);
       models::validate(config, path_.string());
     });
@@ -231,7 +237,8 @@ class inspector {
     json list = json::array();
     if (!file_) {
       out["tensors"] = std::move(list);
-      problems_.push_back(message(path_.string(), ": holds neither model.safetensors nor model.safetensors.index.json"));
+      problems_.push_back(
+          message(path_.string(), ": holds neither model.safetensors nor model.safetensors.index.json"));
       return;
     }
     std::vector<std::string> unknown;
@@ -243,7 +250,8 @@ class inspector {
       const bool seen = std::find(unknown.begin(), unknown.end(), tensor.type_name) != unknown.end();
       if (!tensor.format && !seen) unknown.push_back(tensor.type_name);
     }
-    for (const auto& type : unknown) problems_.push_back(message("values of type ", type, " can be listed but not loaded"));
+    for (const auto& type : unknown)
+      problems_.push_back(message("values of type ", type, " can be listed but not loaded"));
     const auto sum = file_->sum();
     out["totals"] = {{"tensors", list.size()},
                      {"parameters", sum.elements},
@@ -277,7 +285,8 @@ class inspect_command final : public command {
   void run() override {
     std::error_code problem;
     const bool weights_alone = path_.ends_with(".safetensors") || path_.ends_with(".index.json");
-    const auto path = weights_alone && std::filesystem::exists(path_, problem) ? std::filesystem::path(path_) : resolve_model(path_);
+    const auto path =
+        weights_alone && std::filesystem::exists(path_, problem) ? std::filesystem::path(path_) : resolve_model(path_);
     const json report = inspector(path, full_).report();
     if (json_) {
       out_.write(report.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
@@ -317,10 +326,12 @@ class inspect_command final : public command {
     title(message("tensors (", tensors.size(), ")"));
     for (const auto& tensor : tensors) {
       line(tensor["name"].get<std::string>(), 40,
-           message(on_one_line(tensor["shape"]), " ", tensor["format"].get<std::string>(), " ", tensor["bytes"].get<std::uint64_t>(), " bytes"));
+           message(on_one_line(tensor["shape"]), " ", tensor["format"].get<std::string>(), " ",
+                   tensor["bytes"].get<std::uint64_t>(), " bytes"));
     }
     if (report.contains("totals")) members("totals", report["totals"]);
-    title(report["supported"].get<bool>() ? "Config, tokenizer and formats are supported." : "This version cannot run it:");
+    title(report["supported"].get<bool>() ? "Config, tokenizer and formats are supported."
+                                          : "This version cannot run it:");
     for (const auto& problem : report["problems"]) out_.write("  " + printable(problem.get<std::string>()) + "\n");
   }
 

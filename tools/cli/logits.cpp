@@ -20,14 +20,16 @@ namespace {
 class logits_command final : public command {
  public:
   [[nodiscard]] const char* name() const override { return "logits"; }
-  [[nodiscard]] const char* summary() const override { return "Write the logits of every token of a text to a NumPy file"; }
+  [[nodiscard]] const char* summary() const override {
+    return "Write the logits of every token of a text to a NumPy file";
+  }
 
   void declare(arguments& options) override {
     model_.declare(options);
     prompt_option_ = options.text("-p,--prompt", prompt_, "TEXT",
                                   "The text; the token that begins a text comes first where the model wants it");
-    tokens_option_ =
-        options.text("--tokens", tokens_, "ID,ID,...", "Token ids between commas, taken as they are").excludes(prompt_option_);
+    tokens_option_ = options.text("--tokens", tokens_, "ID,ID,...", "Token ids between commas, taken as they are")
+                         .excludes(prompt_option_);
     options.flag("--parse-special", parse_special_,
                  "Take special tokens written in the prompt, such as <|im_end|>, as such");
     options.text("-o,--out", path_, "FILE.npy", "The file: float32 [tokens, vocabulary]").required();
@@ -39,7 +41,8 @@ class logits_command final : public command {
   }
 
   void run() override {
-    expect<config_error>(prompt_option_.given() || tokens_option_.given(), "logits: give a text with --prompt or --tokens");
+    expect<config_error>(prompt_option_.given() || tokens_option_.given(),
+                         "logits: give a text with --prompt or --tokens");
     expect<config_error>(!parse_special_ || prompt_option_.given(), "logits: --parse-special goes with --prompt");
     std::vector<std::int32_t> tokens;
     if (tokens_option_.given()) {
@@ -53,7 +56,8 @@ class logits_command final : public command {
     const index_t vocab_size = network.config().vocab_size;
     expect<config_error>(!tokens.empty(), "logits: the text has no tokens");
     for (const std::int32_t id : tokens) {
-      expect<config_error>(id < vocab_size, "--tokens: ids must be below the vocabulary of ", vocab_size, ", found ", id);
+      expect<config_error>(id < vocab_size, "--tokens: ids must be below the vocabulary of ", vocab_size, ", found ",
+                           id);
     }
     const auto count = static_cast<index_t>(tokens.size());
     const index_t limit = model_.context() != 0 ? model_.context() : model.context();

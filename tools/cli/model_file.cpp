@@ -24,8 +24,8 @@ bool is_gguf(const std::filesystem::path& path) {
 model_file::model_file(const std::filesystem::path& path) {
   std::error_code problem;
   const std::string name = path.filename().string();
-  const bool safetensors = std::filesystem::is_directory(path, problem) || name.ends_with(".safetensors") ||
-                           name.ends_with(".index.json");
+  const bool safetensors =
+      std::filesystem::is_directory(path, problem) || name.ends_with(".safetensors") || name.ends_with(".index.json");
   if (safetensors) {
     checkpoint_ = io::open_safetensors(path);
   } else {
@@ -61,7 +61,8 @@ std::filesystem::path resolve_tokenizer(const std::string& path) {
 
 text::tokenizer_data read_tokenizer_data(const std::filesystem::path& path) {
   std::error_code problem;
-  if (std::filesystem::is_directory(path, problem) || path.extension() == ".json") return text::read_tokenizer_json(path);
+  if (std::filesystem::is_directory(path, problem) || path.extension() == ".json")
+    return text::read_tokenizer_json(path);
   return text::read_tokenizer_gguf(io::gguf_file(path));
 }
 

@@ -21,7 +21,9 @@ class model_file {
   explicit model_file(const std::filesystem::path& path);
 
   [[nodiscard]] const io::gguf_file* gguf() const noexcept { return gguf_ ? &*gguf_ : nullptr; }
-  [[nodiscard]] const io::safetensors_checkpoint* safetensors() const noexcept { return checkpoint_ ? &*checkpoint_ : nullptr; }
+  [[nodiscard]] const io::safetensors_checkpoint* safetensors() const noexcept {
+    return checkpoint_ ? &*checkpoint_ : nullptr;
+  }
   [[nodiscard]] std::span<const io::stored_tensor> tensors() const noexcept;
 
   struct totals {

@@ -15,7 +15,9 @@
 namespace runnel::cli {
 
 void declare_model(arguments& options, std::string& path) {
-  options.text("-m,--model", path, "PATH", "A GGUF file, or a folder with config.json, tokenizer.json and model.safetensors")
+  options
+      .text("-m,--model", path, "PATH",
+            "A GGUF file, or a folder with config.json, tokenizer.json and model.safetensors")
       .required()
       .environment("RUNNEL_ARG_MODEL");
 }

@@ -18,7 +18,8 @@ namespace runnel::cli {
 class sentence_source {
  public:
   /// `path` "-" is standard input.
-  sentence_source(const std::string& path, text::text_unit unit) : bytes_(path), unit_(unit), words_(splitter_unit(unit)) {}
+  sentence_source(const std::string& path, text::text_unit unit)
+      : bytes_(path), unit_(unit), words_(splitter_unit(unit)) {}
 
   /// Lines of a plain file, empty ones too, or nothing for what comes as it comes. Reads the file once more.
   [[nodiscard]] std::optional<std::int64_t> count_lines() const;

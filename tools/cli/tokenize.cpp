@@ -26,14 +26,16 @@ class tokenize_command final : public command {
 
   void declare(arguments& options) override {
     declare_model(options, path_);
-    prompt_option_ = options.text("-p,--prompt", prompt_, "TEXT", "The text; without it and --file, standard input is read");
+    prompt_option_ =
+        options.text("-p,--prompt", prompt_, "TEXT", "The text; without it and --file, standard input is read");
     options.text("-f,--file", file_, "FILE", "Read this file; -: standard input").excludes(prompt_option_);
     options.flag("--parse-special", parse_special_,
                  "Take special tokens written in the text, such as <|im_end|>, as such");
     options.flag("--bos", add_bos_, "Begin each line with the token that begins a text");
     options.flag("--pieces", pieces_, "Print each token's text as well, as a JSON string after the id");
     options.footer(
-        "For each line, byte for byte up to its line feed, one line of ids with spaces between them; an empty line gives an\n"
+        "For each line, byte for byte up to its line feed, one line of ids with spaces between them; an empty line "
+        "gives an\n"
         "empty line. Only the tokenizer is loaded, so a tokenizer.json is enough for --model.\n"
         "Examples:\n"
         "  runnel tokenize -m model.gguf -p \"Hello, world\" --pieces\n"
@@ -45,7 +47,8 @@ class tokenize_command final : public command {
     options_.parse_special = parse_special_;
     options_.parse_user_defined = true;
     options_.add_bos = add_bos_;
-    expect<config_error>(!add_bos_ || vocabulary.bos(), "tokenize: --bos: this vocabulary has no token that begins a text");
+    expect<config_error>(!add_bos_ || vocabulary.bos(),
+                         "tokenize: --bos: this vocabulary has no token that begins a text");
     if (prompt_option_.given()) {
       lines(vocabulary, prompt_.empty() ? "\n" : prompt_, true);
       out_.flush();

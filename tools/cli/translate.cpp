@@ -70,12 +70,15 @@ class translation_run {
   };
 
   translation_run(setup how, sentence_source& source, translation_log* log)
-      : how_(std::move(how)), source_(source), log_(log), view_(how_.unit == text::text_unit::word),
+      : how_(std::move(how)),
+        source_(source),
+        log_(log),
+        view_(how_.unit == text::text_unit::word),
         progress_(!view_.is_live()) {
     lines_ = source_.count_lines();
-    expect<config_error>(!how_.has_references || !lines_ || *lines_ == static_cast<std::int64_t>(how_.references.size()),
-                         "--target: expected as many lines as the source, ", lines_.value_or(0), ", found ",
-                         how_.references.size());
+    expect<config_error>(
+        !how_.has_references || !lines_ || *lines_ == static_cast<std::int64_t>(how_.references.size()),
+        "--target: expected as many lines as the source, ", lines_.value_or(0), ", found ", how_.references.size());
   }
 
   void run() {
@@ -205,7 +208,8 @@ class translation_run {
   void show_progress() {
     std::string text = message("sentence ", sum_.sentences);
     if (lines_) text += message(" of ", *lines_);
-    if (sum_.seconds > 0) text += message(", ", fixed(static_cast<double>(sum_.rows.tokens_kept) / sum_.seconds, 1), " tokens/s");
+    if (sum_.seconds > 0)
+      text += message(", ", fixed(static_cast<double>(sum_.rows.tokens_kept) / sum_.seconds, 1), " tokens/s");
     progress_.show(text);
   }
 
@@ -226,7 +230,9 @@ class translation_run {
 class translate_command final : public command {
  public:
   [[nodiscard]] const char* name() const override { return "translate"; }
-  [[nodiscard]] const char* summary() const override { return "Stream sentences through a model that writes while it reads"; }
+  [[nodiscard]] const char* summary() const override {
+    return "Stream sentences through a model that writes while it reads";
+  }
 
   void declare(arguments& options) override {
     model_.declare(options);
@@ -237,8 +243,10 @@ class translate_command final : public command {
     options.flag("--skip-long", skip_long_,
                  "Give an empty line for a sentence that the context cannot hold, instead of ending with an error");
     options.footer(
-        "On a terminal, reads (dim) and writes are shown as they happen, then the translation. To a pipe or file goes one\n"
-        "line a sentence, its translation, and nothing else. A line without words gives an empty line. Text that looks like\n"
+        "On a terminal, reads (dim) and writes are shown as they happen, then the translation. To a pipe or file goes "
+        "one\n"
+        "line a sentence, its translation, and nothing else. A line without words gives an empty line. Text that looks "
+        "like\n"
         "a special token, such as <|im_end|>, is text. A summary goes to standard error.\n"
         "Examples:\n"
         "  runnel translate -m model.gguf --source sentences.txt --plan group-streaming --wait-k 3\n"
@@ -253,7 +261,8 @@ class translate_command final : public command {
     how.unit = text::find_text_unit(unit_);
     how.skip_long = skip_long_;
     how.has_references = !target_.empty();
-    expect<config_error>(!(target_ == "-" && source_ == "-"), "translate: --source and --target cannot both be standard input");
+    expect<config_error>(!(target_ == "-" && source_ == "-"),
+                         "translate: --source and --target cannot both be standard input");
     if (how.has_references) how.references = read_lines(target_);
     sentence_source source(source_, how.unit);
     how.options.word_separator = source.separator();
@@ -280,20 +289,25 @@ class translate_command final : public command {
     options.text("--plan", plan_, "PLAN",
                  "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
                  "removed-target or removed-both");
-    reencode_option_ = options.text("--reencode", reencode_, "WHAT",
-                                    "What batch-streaming computes again when source arrives: none (default), positions or all");
+    reencode_option_ =
+        options.text("--reencode", reencode_, "WHAT",
+                     "What batch-streaming computes again when source arrives: none (default), positions or all");
     options.whole("-k,--wait-k,--waitk,--wait_k", wait_k_, "K",
-                  "Words to read before the first is written; then one for each (plans that read all first ignore it)", 1);
+                  "Words to read before the first is written; then one for each (plans that read all first ignore it)",
+                  1);
     phi_option_ = options.real("--phi", phi_, "X",
-                               "Where target positions begin, for group-streaming and batch-grouped; may be fractional", 0,
-                               static_cast<double>(most_of_anything));
+                               "Where target positions begin, for group-streaming and batch-grouped; may be fractional",
+                               0, static_cast<double>(most_of_anything));
   }
 
   void declare_text(arguments& options) {
-    options.text("-s,--source", source_, "FILE", "Sentences, one a line; -: standard input, read live, word by word").required();
-    options.text("--source-unit", unit_, "UNIT", "What is read at a time: word, char or token").one_of({"word", "char", "token"});
+    options.text("-s,--source", source_, "FILE", "Sentences, one a line; -: standard input, read live, word by word")
+        .required();
+    options.text("--source-unit", unit_, "UNIT", "What is read at a time: word, char or token")
+        .one_of({"word", "char", "token"});
     options.text("--target", target_, "FILE", "References, one a line, kept for the log");
-    const auto from = options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
+    const auto from =
+        options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
     const auto to = options.text("--target-language", to_, "NAME", "Name of the language to write");
     instruction_option_ =
         options
@@ -301,7 +315,8 @@ class translate_command final : public command {
                   "What the model is told to do; default: Translate the following English paragraph to French")
             .excludes(from)
             .excludes(to);
-    options.text("--format", format_, "NAME|FILE", "Chat format: a name, or a JSON file; default: the one of the model's template");
+    options.text("--format", format_, "NAME|FILE",
+                 "Chat format: a name, or a JSON file; default: the one of the model's template");
     options.text("-o,--output", output_, "DIR",
                  "Folder for instances.log (one JSON object a sentence, as SimulEval writes them; delays count source "
                  "units, elapsed is in ms) and config.yaml; files of an earlier run are replaced");
@@ -315,8 +330,9 @@ class translate_command final : public command {
   [[nodiscard]] stream::session_options session_options() const {
     stream::session_options options;
     const std::string name = plan_ == "group" ? "group-streaming" : plan_;
-    options.how = stream::parse_plan(name, reencode_option_.given() ? std::optional<std::string_view>(reencode_) : std::nullopt,
-                                     phi_option_.given() ? std::optional(phi_) : std::nullopt);
+    options.how =
+        stream::parse_plan(name, reencode_option_.given() ? std::optional<std::string_view>(reencode_) : std::nullopt,
+                           phi_option_.given() ? std::optional(phi_) : std::nullopt);
     options.when = stream::wait_k{wait_k_};
     options.instruction = instruction();
     options.sampling = sampling_.get();
@@ -333,7 +349,8 @@ class translate_command final : public command {
     if (std::filesystem::exists(format_, problem)) return text::load_chat_format(format_);
     std::string list;
     for (const auto name : names) list += message(list.empty() ? "" : ", ", name);
-    throw config_error(message("--format: expected a JSON file or one of ", list, "; found '", printable(format_), "'"));
+    throw config_error(
+        message("--format: expected a JSON file or one of ", list, "; found '", printable(format_), "'"));
   }
 
   [[nodiscard]] translation_log::settings settings(const translation_run::setup& how) const {
@@ -361,9 +378,9 @@ class translate_command final : public command {
     if (plan_ != "batch" && plan_ != "batch-grouped") first += message(", wait-", wait_k_);
     if (sum.skipped > 0) first += message("; skipped: ", sum.skipped);
     note(first);
-    note(message("rows computed: ", rows.source_rows, " source, ", rows.target_rows, " target, ", rows.refed_rows, " re-fed, ",
-                 rows.refreshed_rows, " refreshed; passes: ", rows.passes, "; tokens: ", rows.tokens_kept, " kept, ",
-                 rows.tokens_discarded, " discarded"));
+    note(message("rows computed: ", rows.source_rows, " source, ", rows.target_rows, " target, ", rows.refed_rows,
+                 " re-fed, ", rows.refreshed_rows, " refreshed; passes: ", rows.passes, "; tokens: ", rows.tokens_kept,
+                 " kept, ", rows.tokens_discarded, " discarded"));
     const double rate = sum.seconds > 0 ? static_cast<double>(rows.tokens_kept) / sum.seconds : 0;
     note(message("computing: ", fixed(sum.seconds, 2), " s, ", fixed(rate, 1), " tokens/s, ", model_.threads(),
                  model_.threads() == 1 ? " thread" : " threads"));

@@ -17,7 +17,8 @@ constexpr std::string_view plain = "\x1b[0m";
 bool terminal_has_colour() {
   const char* const refused = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): nobody sets it
   const char* const kind = std::getenv("TERM");         // NOLINT(concurrency-mt-unsafe)
-  return (refused == nullptr || *refused == '\0') && kind != nullptr && *kind != '\0' && std::string_view(kind) != "dumb";
+  return (refused == nullptr || *refused == '\0') && kind != nullptr && *kind != '\0' &&
+         std::string_view(kind) != "dumb";
 }
 
 }  // namespace

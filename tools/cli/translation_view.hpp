@@ -11,8 +11,8 @@ namespace runnel::cli {
 
 /// Shows translations on standard output.
 ///
-/// To a pipe or file goes one line a sentence, its translation, and nothing else. A terminal gets two: the first grows as
-/// source is read (dim, or in brackets where there is no colour) and target is written, in the order in which it
+/// To a pipe or file goes one line a sentence, its translation, and nothing else. A terminal gets two: the first grows
+/// as source is read (dim, or in brackets where there is no colour) and target is written, in the order in which it
 /// happens; the second is the translation. Lines only grow, so they may wrap in any window.
 class translation_view {
  public:

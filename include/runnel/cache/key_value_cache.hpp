@@ -23,9 +23,9 @@ struct entry_shape {
 
 /// Keys and values of one stream: an append-only arena per group, paged, all layers together.
 ///
-/// Source and target are addressed side by side and never copied into one another (the paper's "separate" and "merge" are
-/// views here). A pass reserves, writes at and past `size`, and commits when it has succeeded; until then the arena is as it was.
-/// Pages hold 64 entries; truncation keeps them for reuse. Keys are stored rotated by their own position.
+/// Source and target are addressed side by side and never copied into one another (the paper's "separate" and "merge"
+/// are views here). A pass reserves, writes at and past `size`, and commits when it has succeeded; until then the arena
+/// is as it was. Pages hold 64 entries; truncation keeps them for reuse. Keys are stored rotated by their own position.
 template <class T>
 class basic_key_value_cache {
  public:
@@ -48,7 +48,8 @@ class basic_key_value_cache {
     while (static_cast<index_t>(arena.blocks.size()) < wanted) add_page(arena);
   }
 
-  /// Entries [size, length) were written in every layer. Throws config_error if length is below the size or not reserved.
+  /// Entries [size, length) were written in every layer. Throws config_error if length is below the size or not
+  /// reserved.
   void commit(group which, index_t length) {
     auto& arena = arena_of(which);
     expect(length >= arena.size && length <= static_cast<index_t>(arena.blocks.size()) * kernels::page_keys,
@@ -59,7 +60,8 @@ class basic_key_value_cache {
   /// Forgets entries from `length` on. Throws config_error if there are fewer.
   void truncate(group which, index_t length) {
     auto& arena = arena_of(which);
-    expect(length >= 0 && length <= arena.size, "cache: cannot truncate to ", length, " entries, there are ", arena.size);
+    expect(length >= 0 && length <= arena.size, "cache: cannot truncate to ", length, " entries, there are ",
+           arena.size);
     arena.size = length;
   }
 
@@ -70,7 +72,8 @@ class basic_key_value_cache {
 
   /// Writes one entry of one layer; `storage` must be reserved and not committed.
   void write(index_t layer, group which, index_t storage, const T* key, const T* value) noexcept {
-    T* page = arena_of(which).pages[static_cast<std::size_t>(layer)][static_cast<std::size_t>(storage / kernels::page_keys)];
+    T* page =
+        arena_of(which).pages[static_cast<std::size_t>(layer)][static_cast<std::size_t>(storage / kernels::page_keys)];
     kernels::store_key_value(page, storage, entry_.kv_heads, entry_.head_dim, key, value);
   }
 
@@ -106,7 +109,9 @@ class basic_key_value_cache {
   };
 
   [[nodiscard]] group_arena& arena_of(group which) noexcept { return arenas_[static_cast<std::size_t>(which)]; }
-  [[nodiscard]] const group_arena& arena_of(group which) const noexcept { return arenas_[static_cast<std::size_t>(which)]; }
+  [[nodiscard]] const group_arena& arena_of(group which) const noexcept {
+    return arenas_[static_cast<std::size_t>(which)];
+  }
 
   void add_page(group_arena& to) {
     const index_t elements = entry_.kv_heads * kernels::page_head_elements<T>(entry_.head_dim);

@@ -29,7 +29,9 @@ class aligned_buffer {
     if (count != 0) std::memset(static_cast<void*>(data_.get()), 0, count * sizeof(T));
   }
   /// The same, contents left unset.
-  [[nodiscard]] static aligned_buffer for_overwrite(std::size_t count) { return aligned_buffer(count, uninitialized{}); }
+  [[nodiscard]] static aligned_buffer for_overwrite(std::size_t count) {
+    return aligned_buffer(count, uninitialized{});
+  }
   aligned_buffer(aligned_buffer&& other) noexcept
       : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
   aligned_buffer& operator=(aligned_buffer&& other) noexcept {
@@ -47,14 +49,14 @@ class aligned_buffer {
  private:
   struct uninitialized {};
   struct deleter {
-    void operator()(T* pointer) const noexcept { ::operator delete(pointer, std::align_val_t{memory_alignment}); }
+    void operator()(T* pointer) const noexcept { ::operator delete (pointer, std::align_val_t{memory_alignment}); }
   };
 
   aligned_buffer(std::size_t count, uninitialized) : size_(count) {
     expect<limit_error>(count <= std::numeric_limits<std::size_t>::max() / 2 / sizeof(T), "buffer: ", count,
                         " elements do not fit in memory");
     if (count != 0) {
-      data_.reset(static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{memory_alignment})));
+      data_.reset(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{memory_alignment})));
     }
   }
 

@@ -26,7 +26,8 @@
 #define RUNNEL_LAMBDA_INLINE
 #endif
 
-/// Checks an internal invariant; never sees bytes of a file or arguments of a user. Define it before including to replace.
+/// Checks an internal invariant; never sees bytes of a file or arguments of a user. Define it before including to
+/// replace.
 #ifndef RUNNEL_ASSERT
 #include <cassert>
 #define RUNNEL_ASSERT(condition) assert(condition)

@@ -21,7 +21,9 @@ struct bf16 {
       bits = static_cast<std::uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
     }
   }
-  explicit constexpr operator float() const noexcept { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  explicit constexpr operator float() const noexcept {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
   static constexpr bf16 from_bits(std::uint16_t value) noexcept {
     bf16 out;
     out.bits = value;
@@ -38,7 +40,7 @@ constexpr std::uint16_t half_from_float(float value) noexcept {
   const std::uint32_t magnitude = word & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x1ffu));
   if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds to 65536 or more
-  if (magnitude < 0x38800000u) {                                                      // below 2^-14: subnormal half
+  if (magnitude < 0x38800000u) {                                                    // below 2^-14: subnormal half
     const int shift = 126 - static_cast<int>(magnitude >> 23);
     if (shift > 24) return sign;
     const std::uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;

@@ -11,7 +11,8 @@
 
 namespace runnel {
 
-/// Base of everything the library throws. The message names the file, key or argument, what was expected and what was found.
+/// Base of everything the library throws. The message names the file, key or argument, what was expected and what was
+/// found.
 class error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -78,7 +78,8 @@ RUNNEL_INLINE lanes<To, Arch> bit_cast_to(const lanes<From, Arch>& x) noexcept {
   return std::bit_cast<lanes<To, Arch>>(x);
 }
 
-/// a b + c with one rounding wherever the instruction set has it. (xsimd 8.1 rounds twice on AVX-512, hence the intrinsic.)
+/// a b + c with one rounding wherever the instruction set has it. (xsimd 8.1 rounds twice on AVX-512, hence the
+/// intrinsic.)
 template <class T, class Arch>
 RUNNEL_INLINE lanes<T, Arch> fma(const lanes<T, Arch>& a, const lanes<T, Arch>& b, const lanes<T, Arch>& c) noexcept {
 #if XSIMD_WITH_AVX512F
@@ -93,13 +94,14 @@ RUNNEL_INLINE lanes<T, Arch> fma(const lanes<T, Arch>& a, const lanes<T, Arch>& 
   return xsimd::fma(a, b, c);
 }
 
-/// Calls `f(integral_constant<size_t, 0>)` to `f(integral_constant<size_t, Count - 1>)`, unrolled at any optimisation level, so
-/// that arrays of registers indexed by the argument stay in registers.
+/// Calls `f(integral_constant<size_t, 0>)` to `f(integral_constant<size_t, Count - 1>)`, unrolled at any optimisation
+/// level, so that arrays of registers indexed by the argument stay in registers.
 template <std::size_t Count, class F>
 RUNNEL_INLINE void unroll(F&& f) noexcept {
   [&]<std::size_t... I>(std::index_sequence<I...>) RUNNEL_LAMBDA_INLINE {
     (f(std::integral_constant<std::size_t, I>{}), ...);
-  }(std::make_index_sequence<Count>{});
+  }
+  (std::make_index_sequence<Count>{});
 }
 
 /// Sum over lanes in an order fixed by the instruction set.
@@ -147,8 +149,12 @@ RUNNEL_INLINE lanes<float, Arch> half_to_float(const lanes<std::int32_t, Arch>& 
 inline constexpr instruction_set best_instruction_set = simd::best;
 
 [[nodiscard]] constexpr std::string_view name_of(instruction_set which) noexcept {
-  constexpr std::string_view names[] = {"baseline", "avx2", "avx512"};
-  return names[static_cast<std::size_t>(which)];
+  switch (which) {
+    case instruction_set::baseline: return "baseline";
+    case instruction_set::avx2: return "avx2";
+    case instruction_set::avx512: return "avx512";
+  }
+  return "unknown";
 }
 
 }  // namespace runnel

@@ -20,8 +20,8 @@ namespace runnel {
 
 /// A fixed number of threads that work on one step together. One caller at a time; each session owns its own.
 ///
-/// OpenMP lends the threads: `run` opens one parallel region around a whole step, and inside it `parallel_for` hands out
-/// work through two atomics, so that a step of hundreds of small products pays no thread start. Inside a host's own
+/// OpenMP lends the threads: `run` opens one parallel region around a whole step, and inside it `parallel_for` hands
+/// out work through two atomics, so that a step of hundreds of small products pays no thread start. Inside a host's own
 /// parallel region OpenMP gives one thread, and the step runs on the caller alone.
 class thread_team {
  public:

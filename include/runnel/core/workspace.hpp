@@ -16,8 +16,8 @@ namespace runnel {
 /// Nothing is freed one by one; `mark` and `release` bracket a scope, `reset` starts the next step. One thread.
 class workspace {
  public:
-  /// `count` elements of T, 64-byte aligned, contents unset. Valid until released or reset. Throws limit_error if the size
-  /// overflows.
+  /// `count` elements of T, 64-byte aligned, contents unset. Valid until released or reset. Throws limit_error if the
+  /// size overflows.
   template <class T>
   [[nodiscard]] T* take(std::size_t count) {
     static_assert(std::is_trivially_copyable_v<T>);

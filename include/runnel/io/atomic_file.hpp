@@ -50,18 +50,15 @@ class atomic_file {
       put(bytes);
       return;
     }
-    if (buffer_.size() + bytes.size() > buffer_size)
-      flush();
+    if (buffer_.size() + bytes.size() > buffer_size) flush();
     buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   }
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
 
   /// Appends a number as it lies in memory.
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void number(T value) {
-    write(std::as_bytes(std::span(&value, 1)));
-  }
+  requires std::is_arithmetic_v<T>
+  void number(T value) { write(std::as_bytes(std::span(&value, 1))); }
 
   /// Appends zero bytes until `written()` is a multiple of `alignment`.
   void pad(std::uint64_t alignment) {
@@ -92,19 +89,15 @@ class atomic_file {
   [[noreturn]] void fail(int code) const { fail(std::generic_category().message(code)); }
 
   void resolve_target() {
-    if (target_.filename().empty())
-      fail("the path names no file");
+    if (target_.filename().empty()) fail("the path names no file");
     std::error_code problem;
     if (std::filesystem::is_symlink(target_, problem)) {
       target_ = std::filesystem::weakly_canonical(target_, problem);
-      if (problem)
-        fail(problem.message());
+      if (problem) fail(problem.message());
     }
     const auto status = std::filesystem::status(target_, problem);
-    if (std::filesystem::is_directory(status))
-      fail("is a directory");
-    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
-      fail("is not a regular file");
+    if (std::filesystem::is_directory(status)) fail("is a directory");
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) fail("is not a regular file");
   }
 
   /// Different for every writer alive in this process; what other processes left or write is found when creating.
@@ -120,8 +113,7 @@ class atomic_file {
 
   void discard() noexcept {
     close();
-    if (temporary_.empty())
-      return;
+    if (temporary_.empty()) return;
     std::error_code ignored;
     std::filesystem::remove(temporary_, ignored);
     temporary_.clear();
@@ -140,41 +132,33 @@ class atomic_file {
       else if (errno != EEXIST)
         fail(errno);
     }
-    if (descriptor_ < 0)
-      fail(EEXIST);
-    struct stat status{};
-    if (::stat(target_.c_str(), &status) == 0)
-      (void)::fchmod(descriptor_, status.st_mode & 0777);
+    if (descriptor_ < 0) fail(EEXIST);
+    struct stat status {};
+    if (::stat(target_.c_str(), &status) == 0) (void)::fchmod(descriptor_, status.st_mode & 0777);
   }
 
   void put(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
       const auto count = ::write(descriptor_, bytes.data(), bytes.size());
-      if (count < 0 && errno == EINTR)
-        continue;
-      if (count < 0)
-        fail(errno);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) fail(errno);
       bytes = bytes.subspan(static_cast<std::size_t>(count));
     }
   }
 
   void finish() {
     // EINVAL: a file system that cannot synchronise; the file is then as safe as it gets there.
-    if (::fsync(descriptor_) != 0 && errno != EINVAL)
-      fail(errno);
+    if (::fsync(descriptor_) != 0 && errno != EINVAL) fail(errno);
     const int closed = ::close(std::exchange(descriptor_, -1));
-    if (closed != 0 && errno != EINTR)
-      fail(errno);
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0)
-      fail(errno);
+    if (closed != 0 && errno != EINTR) fail(errno);
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
     synchronise_folder();
   }
 
   /// Best effort: the file is there either way, only a power cut could still undo the rename.
   void synchronise_folder() const noexcept {
     const int folder = ::open(folder_name().c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    if (folder < 0)
-      return;
+    if (folder < 0) return;
     (void)::fsync(folder);
     ::close(folder);
   }
@@ -184,8 +168,7 @@ class atomic_file {
   }
 
   void close() noexcept {
-    if (descriptor_ >= 0)
-      ::close(std::exchange(descriptor_, -1));
+    if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   }
 
   int descriptor_ = -1;
@@ -202,27 +185,22 @@ class atomic_file {
       else if (errno != EEXIST)
         fail(errno);
     }
-    if (stream_ == nullptr)
-      fail(EEXIST);
+    if (stream_ == nullptr) fail(EEXIST);
   }
 
   void put(std::span<const std::byte> bytes) {
-    if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), stream_) != bytes.size())
-      fail(errno);
+    if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), stream_) != bytes.size()) fail(errno);
   }
 
   void finish() {
-    if (std::fclose(std::exchange(stream_, nullptr)) != 0)
-      fail(errno);
+    if (std::fclose(std::exchange(stream_, nullptr)) != 0) fail(errno);
     std::error_code problem;
     std::filesystem::rename(temporary_, target_, problem);
-    if (problem)
-      fail(problem.message());
+    if (problem) fail(problem.message());
   }
 
   void close() noexcept {
-    if (stream_ != nullptr)
-      (void)std::fclose(std::exchange(stream_, nullptr));
+    if (stream_ != nullptr) (void)std::fclose(std::exchange(stream_, nullptr));
   }
 
   std::FILE* stream_ = nullptr;

@@ -25,29 +25,25 @@ static_assert(std::endian::native == std::endian::little, "runnel reads weight f
 
 /// a + b, or nothing if it does not fit 64 bits.
 [[nodiscard]] constexpr std::optional<std::uint64_t> checked_add(std::uint64_t a, std::uint64_t b) noexcept {
-  if (a > std::numeric_limits<std::uint64_t>::max() - b)
-    return std::nullopt;
+  if (a > std::numeric_limits<std::uint64_t>::max() - b) return std::nullopt;
   return a + b;
 }
 
 /// a * b, or nothing if it does not fit 64 bits.
 [[nodiscard]] constexpr std::optional<std::uint64_t> checked_mul(std::uint64_t a, std::uint64_t b) noexcept {
-  if (b != 0 && a > std::numeric_limits<std::uint64_t>::max() / b)
-    return std::nullopt;
+  if (b != 0 && a > std::numeric_limits<std::uint64_t>::max() / b) return std::nullopt;
   return a * b;
 }
 
 /// Product of the sizes in `shape` (1 if it is empty), or nothing if it does not fit 64 bits. A zero anywhere gives 0.
 [[nodiscard]] constexpr std::optional<std::uint64_t> checked_product(std::span<const std::uint64_t> shape) noexcept {
   for (const std::uint64_t size : shape) {
-    if (size == 0)
-      return 0;
+    if (size == 0) return 0;
   }
   std::uint64_t product = 1;
   for (const std::uint64_t size : shape) {
     const auto next = checked_mul(product, size);
-    if (!next)
-      return std::nullopt;
+    if (!next) return std::nullopt;
     product = *next;
   }
   return product;
@@ -76,8 +72,7 @@ static_assert(std::endian::native == std::endian::little, "runnel reads weight f
 [[nodiscard]] inline std::string shape_text(std::span<const std::uint64_t> shape) {
   std::string out = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (i != 0)
-      out += ", ";
+    if (i != 0) out += ", ";
     out += std::to_string(shape[i]);
   }
   return out + "]";
@@ -91,16 +86,14 @@ class name_index {
 
   /// Takes the names in their order; `duplicate()` then tells whether one occurs twice.
   explicit name_index(std::vector<std::string_view> names) : names_(std::move(names)), order_(names_.size()) {
-    for (std::size_t i = 0; i < order_.size(); ++i)
-      order_[i] = i;
+    for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = i;
     std::sort(order_.begin(), order_.end(), [this](std::size_t a, std::size_t b) { return names_[a] < names_[b]; });
   }
 
   /// Some name that occurs more than once, or nothing.
   [[nodiscard]] std::optional<std::string_view> duplicate() const {
     for (std::size_t i = 1; i < order_.size(); ++i) {
-      if (names_[order_[i - 1]] == names_[order_[i]])
-        return names_[order_[i]];
+      if (names_[order_[i - 1]] == names_[order_[i]]) return names_[order_[i]];
     }
     return std::nullopt;
   }
@@ -109,8 +102,7 @@ class name_index {
   [[nodiscard]] std::optional<std::size_t> find(std::string_view name) const {
     const auto found = std::lower_bound(order_.begin(), order_.end(), name,
                                         [this](std::size_t a, std::string_view wanted) { return names_[a] < wanted; });
-    if (found == order_.end() || names_[*found] != name)
-      return std::nullopt;
+    if (found == order_.end() || names_[*found] != name) return std::nullopt;
     return *found;
   }
 
@@ -136,7 +128,7 @@ class byte_reader {
 
   /// The next little-endian number. Throws format_error if the file ends before it does.
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   [[nodiscard]] T number(std::string_view what) {
     const auto raw = take(sizeof(T), what);
     T value;
@@ -163,8 +155,7 @@ class byte_reader {
   /// Throws format_error that names the file and the thing being read.
   template <class... Parts>
   [[noreturn]] void fail(const Parts&... parts) const {
-    if (kind_.empty())
-      throw format_error(message(file_, ": ", parts...));
+    if (kind_.empty()) throw format_error(message(file_, ": ", parts...));
     throw format_error(
         message(file_, ": ", kind_, " ", name_.empty() ? std::string("(unnamed)") : in_quotes(name_), ": ", parts...));
   }

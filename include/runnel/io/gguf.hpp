@@ -95,8 +95,7 @@ class gguf_file {
   template <gguf_scalar T>
   [[nodiscard]] T get(std::string_view key) const {
     auto value = need(key).template as<T>();
-    if (!value)
-      mismatch(key, detail::requested_type<T>());
+    if (!value) mismatch(key, detail::requested_type<T>());
     return *std::move(value);
   }
 
@@ -116,8 +115,7 @@ class gguf_file {
   [[nodiscard]] std::span<const T> array(std::string_view key) const {
     const auto* list = need(key).array();
     const auto values = list != nullptr ? list->template as<T>() : std::nullopt;
-    if (!values)
-      mismatch(key, "array of " + detail::requested_type<T>());
+    if (!values) mismatch(key, "array of " + detail::requested_type<T>());
     return *values;
   }
 
@@ -129,7 +127,7 @@ class gguf_file {
   /// The array of numbers at `key`, each converted as `get` converts. Throws format_error that names the element if
   /// one does not fit.
   template <gguf_scalar T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   [[nodiscard]] std::vector<T> numbers(std::string_view key) const;
 
   /// The tensor with this name, or null. O(log n).
@@ -141,8 +139,7 @@ class gguf_file {
   /// The tensor with this name. Throws format_error if the file has none.
   [[nodiscard]] const stored_tensor& tensor(std::string_view name) const {
     const auto* found = find_tensor(name);
-    if (found == nullptr)
-      throw format_error(message(file_->name(), ": tensor ", in_quotes(name), " is missing"));
+    if (found == nullptr) throw format_error(message(file_->name(), ": tensor ", in_quotes(name), " is missing"));
     return *found;
   }
 
@@ -161,8 +158,7 @@ class gguf_file {
 
   [[nodiscard]] const gguf_value& need(std::string_view key) const {
     const auto* value = find(key);
-    if (value == nullptr)
-      throw format_error(message(file_->name(), ": key ", in_quotes(key), " is missing"));
+    if (value == nullptr) throw format_error(message(file_->name(), ": key ", in_quotes(key), " is missing"));
     return *value;
   }
 
@@ -188,8 +184,7 @@ inline std::string_view read_gguf_string(byte_reader& in, std::string_view what)
 
 inline gguf_bool read_gguf_bool(byte_reader& in) {
   const auto raw = in.number<std::uint8_t>("bool value");
-  if (raw > 1)
-    in.fail("a bool must be 0 or 1, found ", static_cast<unsigned>(raw));
+  if (raw > 1) in.fail("a bool must be 0 or 1, found ", static_cast<unsigned>(raw));
   return static_cast<gguf_bool>(raw);
 }
 
@@ -225,17 +220,14 @@ std::vector<T> read_gguf_elements(byte_reader& in, std::uint64_t count) {
   std::vector<T> values;
   if constexpr (std::is_same_v<T, std::string_view>) {
     values.reserve(static_cast<std::size_t>(count));
-    for (std::uint64_t i = 0; i < count; ++i)
-      values.push_back(read_gguf_string(in, "string in array"));
+    for (std::uint64_t i = 0; i < count; ++i) values.push_back(read_gguf_string(in, "string in array"));
   } else if constexpr (std::is_same_v<T, gguf_bool>) {
     values.reserve(static_cast<std::size_t>(count));
-    for (std::uint64_t i = 0; i < count; ++i)
-      values.push_back(read_gguf_bool(in));
+    for (std::uint64_t i = 0; i < count; ++i) values.push_back(read_gguf_bool(in));
   } else {
     values.resize(static_cast<std::size_t>(count));
     const auto raw = in.take(count * sizeof(T), "array");
-    if (!raw.empty())
-      std::memcpy(values.data(), raw.data(), raw.size());
+    if (!raw.empty()) std::memcpy(values.data(), raw.data(), raw.size());
   }
   return values;
 }
@@ -243,8 +235,7 @@ std::vector<T> read_gguf_elements(byte_reader& in, std::uint64_t count) {
 inline gguf_value read_gguf_value(byte_reader& in) {
   auto type = in.number<std::uint32_t>("value type");
   const bool is_array = type == static_cast<std::uint32_t>(gguf_type::array);
-  if (is_array)
-    type = in.number<std::uint32_t>("array element type");
+  if (is_array) type = in.number<std::uint32_t>("array element type");
   gguf_value out;
   with_gguf_type(in, type, [&](auto* tag) {
     using value_type = std::remove_pointer_t<decltype(tag)>;
@@ -271,8 +262,7 @@ inline std::uint64_t gguf_tensor_bytes(const byte_reader& in, const stored_tenso
   }
   const auto elements = checked_product(tensor.shape);
   const auto bytes = elements ? checked_mul(*elements / type.block_size, type.block_bytes) : std::nullopt;
-  if (!bytes)
-    in.fail("shape ", shape_text(tensor.shape), " of type ", type.name, " takes more than 2^64 bytes");
+  if (!bytes) in.fail("shape ", shape_text(tensor.shape), " of type ", type.name, " takes more than 2^64 bytes");
   return *bytes;
 }
 
@@ -290,13 +280,10 @@ inline gguf_file::gguf_file(mapped_file file) : file_(std::make_unique<const map
 
 inline gguf_file::counts gguf_file::read_header(byte_reader& in) {
   const auto magic = in.text(4, "magic number");
-  if (magic != "GGUF")
-    in.fail("is no GGUF file: it begins with ", in_quotes(magic), " instead of 'GGUF'");
+  if (magic != "GGUF") in.fail("is no GGUF file: it begins with ", in_quotes(magic), " instead of 'GGUF'");
   version_ = in.number<std::uint32_t>("version");
-  if (version_ != 0 && (version_ & 0xffffu) == 0)
-    in.fail("is a big-endian GGUF file; only little endian is supported");
-  if (version_ != 2 && version_ != 3)
-    in.fail("GGUF version ", version_, " is not supported, expected 2 or 3");
+  if (version_ != 0 && (version_ & 0xffffu) == 0) in.fail("is a big-endian GGUF file; only little endian is supported");
+  if (version_ != 2 && version_ != 3) in.fail("GGUF version ", version_, " is not supported, expected 2 or 3");
   counts found{};
   found.tensors = in.number<std::uint64_t>("number of tensors");
   found.entries = in.number<std::uint64_t>("number of metadata entries");
@@ -319,18 +306,15 @@ inline void gguf_file::read_metadata(byte_reader& in, std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) {
     in.about("metadata", "");
     const auto key = detail::read_gguf_string(in, "key");
-    if (key.empty())
-      in.fail("the key of entry ", i, " is empty");
+    if (key.empty()) in.fail("the key of entry ", i, " is empty");
     in.about("key", key);
-    if (key.size() > longest_key)
-      in.fail("a key of ", key.size(), " bytes is longer than ", longest_key);
+    if (key.size() > longest_key) in.fail("a key of ", key.size(), " bytes is longer than ", longest_key);
     entries_.push_back({key, detail::read_gguf_value(in)});
     names.push_back(key);
   }
   in.about("", "");
   keys_ = name_index(std::move(names));
-  if (const auto twice = keys_.duplicate())
-    in.fail("key ", in_quotes(*twice), " occurs more than once");
+  if (const auto twice = keys_.duplicate()) in.fail("key ", in_quotes(*twice), " occurs more than once");
 }
 
 inline void gguf_file::read_alignment() {
@@ -346,22 +330,18 @@ inline void gguf_file::read_tensors(byte_reader& in, std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) {
     in.about("tensor", "");
     const auto name = detail::read_gguf_string(in, "name");
-    if (name.empty())
-      in.fail("the name of tensor ", i, " is empty");
+    if (name.empty()) in.fail("the name of tensor ", i, " is empty");
     in.about("tensor", name);
     stored_tensor tensor;
     tensor.name = name;
     tensor.file = file_.get();
     const auto dimensions = in.number<std::uint32_t>("number of dimensions");
-    if (dimensions > most_dimensions)
-      in.fail(dimensions, " dimensions are more than ", most_dimensions);
+    if (dimensions > most_dimensions) in.fail(dimensions, " dimensions are more than ", most_dimensions);
     tensor.shape.resize(dimensions);
-    for (std::uint32_t d = dimensions; d > 0; --d)
-      tensor.shape[d - 1] = in.number<std::uint64_t>("dimension");
+    for (std::uint32_t d = dimensions; d > 0; --d) tensor.shape[d - 1] = in.number<std::uint64_t>("dimension");
     const auto number = in.number<std::uint32_t>("type");
     const auto* type = find_gguf_tensor_type(number);
-    if (type == nullptr)
-      in.fail("tensor type ", number, " is unknown");
+    if (type == nullptr) in.fail("tensor type ", number, " is unknown");
     tensor.type_name = type->name;
     tensor.format = quant::from_ggml_type(number);
     tensor.file_offset = in.number<std::uint64_t>("offset");  // relative to the data until they are placed
@@ -406,15 +386,13 @@ inline void gguf_file::place_tensors(byte_reader& in) {
   }
   in.about("", "");
   tensor_names_ = name_index(std::move(names));
-  if (const auto twice = tensor_names_.duplicate())
-    in.fail("tensor ", in_quotes(*twice), " occurs more than once");
+  if (const auto twice = tensor_names_.duplicate()) in.fail("tensor ", in_quotes(*twice), " occurs more than once");
 }
 
 inline void gguf_file::refuse_overlap() const {
   std::vector<const stored_tensor*> order;
   for (const stored_tensor& tensor : tensors_) {
-    if (!tensor.bytes.empty())
-      order.push_back(&tensor);
+    if (!tensor.bytes.empty()) order.push_back(&tensor);
   }
   std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return a->file_offset < b->file_offset; });
   for (std::size_t i = 1; i < order.size(); ++i) {
@@ -426,11 +404,10 @@ inline void gguf_file::refuse_overlap() const {
 }
 
 template <gguf_scalar T>
-  requires std::is_arithmetic_v<T>
-std::vector<T> gguf_file::numbers(std::string_view key) const {
+requires std::is_arithmetic_v<T> std::vector<T> gguf_file::numbers(std::string_view key)
+const {
   const auto* list = need(key).array();
-  if (list == nullptr)
-    mismatch(key, "array of " + detail::requested_type<T>());
+  if (list == nullptr) mismatch(key, "array of " + detail::requested_type<T>());
   std::vector<T> out;
   out.reserve(list->size());
   std::visit(

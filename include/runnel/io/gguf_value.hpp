@@ -93,8 +93,7 @@ class gguf_array {
   /// The elements, or nothing if their type in the file is another.
   template <gguf_element T>
   [[nodiscard]] std::optional<std::span<const T>> as() const noexcept {
-    if (const auto* values = std::get_if<std::vector<T>>(&values_))
-      return std::span<const T>(*values);
+    if (const auto* values = std::get_if<std::vector<T>>(&values_)) return std::span<const T>(*values);
     return std::nullopt;
   }
 
@@ -116,15 +115,13 @@ template <class T, class From>
   if constexpr (std::is_same_v<T, From>) {
     return value;
   } else if constexpr (std::integral<T> && std::integral<From> && !one_of<T, bool> && !one_of<From, bool>) {
-    if (!std::in_range<T>(value))
-      return std::nullopt;
+    if (!std::in_range<T>(value)) return std::nullopt;
     return static_cast<T>(value);
   } else if constexpr (std::floating_point<T> && std::floating_point<From>) {
     if constexpr (sizeof(T) < sizeof(From)) {
       constexpr auto largest = static_cast<From>(std::numeric_limits<T>::max());
       const bool finite = value - value == From{0};
-      if (finite && (value > largest || value < -largest))
-        return std::nullopt;
+      if (finite && (value > largest || value < -largest)) return std::nullopt;
     }
     return static_cast<T>(value);
   } else {
@@ -160,8 +157,7 @@ class gguf_value {
         [](const auto& held) -> std::optional<T> {
           using held_type = std::decay_t<decltype(held)>;
           if constexpr (std::is_same_v<held_type, std::string_view>) {
-            if constexpr (detail::one_of<T, std::string, std::string_view>)
-              return T(held);
+            if constexpr (detail::one_of<T, std::string, std::string_view>) return T(held);
             return std::nullopt;
           } else if constexpr (std::is_same_v<held_type, gguf_array> ||
                                detail::one_of<T, std::string, std::string_view>) {

@@ -41,10 +41,8 @@ class gguf_writer {
   /// want). A key set before keeps its place. Throws config_error if the key is empty or too long, or for a senseless
   /// general.alignment.
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void set(std::string_view key, T value) {
-    set(key, gguf_value(gguf_value::storage(exact(value))));
-  }
+  requires std::is_arithmetic_v<T>
+  void set(std::string_view key, T value) { set(key, gguf_value(gguf_value::storage(exact(value)))); }
 
   /// Sets a string.
   void set(std::string_view key, std::string_view text) { set(key, gguf_value(gguf_value::storage(text))); }
@@ -53,13 +51,11 @@ class gguf_writer {
 
   /// Sets an array of numbers.
   template <class T>
-    requires(gguf_element<T> && std::is_arithmetic_v<T>)
-  void set(std::string_view key, std::span<const T> values) {
+  requires(gguf_element<T>&& std::is_arithmetic_v<T>) void set(std::string_view key, std::span<const T> values) {
     set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<T>(values.begin(), values.end())))));
   }
   template <class T>
-    requires(gguf_element<T> && std::is_arithmetic_v<T>)
-  void set(std::string_view key, const std::vector<T>& values) {
+  requires(gguf_element<T>&& std::is_arithmetic_v<T>) void set(std::string_view key, const std::vector<T>& values) {
     set(key, std::span<const T>(values));
   }
 
@@ -67,8 +63,7 @@ class gguf_writer {
   void set(std::string_view key, const std::vector<bool>& values) {
     std::vector<gguf_bool> list;
     list.reserve(values.size());
-    for (const bool value : values)
-      list.push_back(value ? gguf_bool::yes : gguf_bool::no);
+    for (const bool value : values) list.push_back(value ? gguf_bool::yes : gguf_bool::no);
     set(key, gguf_value(gguf_value::storage(gguf_array(std::move(list)))));
   }
 
@@ -91,8 +86,7 @@ class gguf_writer {
 
   /// Takes over all metadata of `other`.
   void set_all(const gguf_file& other) {
-    for (const gguf_entry& line : other.metadata())
-      set(line.key, line.value);
+    for (const gguf_entry& line : other.metadata()) set(line.key, line.value);
   }
 
   /// Adds a tensor; `shape` is row-major, outermost size first. The bytes are not copied: they must live until
@@ -182,8 +176,7 @@ class gguf_writer {
   }
 
   static void check_size(const std::string& name, std::uint64_t wanted, std::uint64_t found) {
-    if (wanted == found)
-      return;
+    if (wanted == found) return;
     throw shape_error(
         message("tensor ", in_quotes(name), ": its shape takes ", wanted, " bytes, but ", found, " were given"));
   }
@@ -191,8 +184,7 @@ class gguf_writer {
   void add(std::string name, quant::weight_format format, std::vector<std::uint64_t> shape,
            std::span<const std::byte> bytes, producer make) {
     const std::uint64_t size = size_of(name, format, shape);
-    if (name.empty())
-      throw config_error("a tensor needs a name");
+    if (name.empty()) throw config_error("a tensor needs a name");
     if (shape.size() > gguf_file::most_dimensions) {
       throw shape_error(message("tensor ", in_quotes(name), ": ", shape.size(), " dimensions are more than ",
                                 gguf_file::most_dimensions));
@@ -228,8 +220,7 @@ inline std::string gguf_writer::encode(const gguf_value& value) {
           std::visit(
               [&out](const auto& list) {
                 if constexpr (!std::is_same_v<std::decay_t<decltype(list)>, std::monostate>) {
-                  for (const auto& element : list)
-                    append(out, element);
+                  for (const auto& element : list) append(out, element);
                 }
               },
               held.values());
@@ -270,14 +261,12 @@ inline std::string gguf_writer::header() const {
   for (const tensor& one : tensors_) {
     append(out, std::string_view(one.name));
     append(out, static_cast<std::uint32_t>(one.shape.size()));
-    for (auto size = one.shape.rbegin(); size != one.shape.rend(); ++size)
-      append(out, *size);
+    for (auto size = one.shape.rbegin(); size != one.shape.rend(); ++size) append(out, *size);
     append(out, quant::info(one.format).ggml_type);
     append(out, offset);
     const auto end = checked_add(offset, one.size);
     const auto padded = end ? checked_add(*end, alignment_ - 1) : std::nullopt;
-    if (!padded)
-      throw limit_error(message("tensor ", in_quotes(one.name), ": the file would pass 2^64 bytes"));
+    if (!padded) throw limit_error(message("tensor ", in_quotes(one.name), ": the file would pass 2^64 bytes"));
     offset = *padded / alignment_ * alignment_;
   }
   return out;

@@ -24,15 +24,12 @@ inline constexpr std::size_t deepest_json = 64;
   for (std::size_t at = 0; at < text.size(); ++at) {
     const char c = text[at];
     if (in_string) {
-      if (c == '\\')
-        ++at;
-      if (c == '"')
-        in_string = false;
+      if (c == '\\') ++at;
+      if (c == '"') in_string = false;
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > limit)
-        return true;
+      if (++depth > limit) return true;
     } else if ((c == ']' || c == '}') && depth > 0) {
       --depth;
     }
@@ -66,8 +63,7 @@ class json_object {
   /// \throws format_error unless `value` is an object
   json_object(const nlohmann::json& value, std::string source_name, std::string where = {})
       : value_(&value), source_name_(std::move(source_name)), where_(std::move(where)) {
-    if (!value.is_object())
-      fail(where_.empty() ? "the file" : where_, "an object", value);
+    if (!value.is_object()) fail(where_.empty() ? "the file" : where_, "an object", value);
   }
 
   /// The member, or null if it is missing or JSON's null.
@@ -82,16 +78,14 @@ class json_object {
   /// The member as an array. \throws format_error if it is missing or something else
   [[nodiscard]] const nlohmann::json& array(const char* key) const {
     const auto& member = need(key);
-    if (!member.is_array())
-      fail(path_to(key), "an array", member);
+    if (!member.is_array()) fail(path_to(key), "an array", member);
     return member;
   }
 
   /// The member as text. \throws format_error if it is missing or something else
   [[nodiscard]] std::string text(const char* key) const {
     const auto& member = need(key);
-    if (!member.is_string())
-      fail(path_to(key), "a string", member);
+    if (!member.is_string()) fail(path_to(key), "a string", member);
     return member.get<std::string>();
   }
 
@@ -103,10 +97,8 @@ class json_object {
   /// The member as a truth value, or `otherwise` if it is missing. \throws format_error if it is something else
   [[nodiscard]] bool flag_or(const char* key, bool otherwise) const {
     const auto* const member = find(key);
-    if (member == nullptr)
-      return otherwise;
-    if (!member->is_boolean())
-      fail(path_to(key), "true or false", *member);
+    if (member == nullptr) return otherwise;
+    if (!member->is_boolean()) fail(path_to(key), "true or false", *member);
     return member->get<bool>();
   }
 
@@ -115,8 +107,7 @@ class json_object {
 
   /// `value` as a token id. \throws format_error unless it is an integer in [0, 2^31)
   [[nodiscard]] std::int32_t to_id(const nlohmann::json& value, const std::string& where) const {
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > 0x7FFFFFFFU)
-      fail(where, "a token id", value);
+    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > 0x7FFFFFFFU) fail(where, "a token id", value);
     return value.get<std::int32_t>();
   }
 
@@ -141,8 +132,7 @@ class json_object {
   /// The member as a number. \throws format_error if it is missing or something else
   [[nodiscard]] double number(const char* key) const {
     const auto& member = need(key);
-    if (!member.is_number())
-      fail(path_to(key), "a number", member);
+    if (!member.is_number()) fail(path_to(key), "a number", member);
     return member.get<double>();
   }
 
@@ -154,8 +144,7 @@ class json_object {
   /// Throws format_error: `where` is not what was expected.
   [[noreturn]] void fail(std::string_view where, std::string_view expected, const nlohmann::json& found) const {
     std::string shown = show(found);
-    if (shown.size() > 80)
-      shown = shown.substr(0, 80) + "...";
+    if (shown.size() > 80) shown = shown.substr(0, 80) + "...";
     throw format_error(message(source_name_, ": ", where, ": expected ", expected, ", found ", shown));
   }
 
@@ -167,21 +156,16 @@ class json_object {
  private:
   /// What a value is, in a few words. (The library's own writer would come into every program that only reads.)
   [[nodiscard]] static std::string show(const nlohmann::json& value) {
-    if (value.is_string())
-      return message('"', value.get_ref<const std::string&>(), '"');
-    if (value.is_boolean())
-      return value.get<bool>() ? "true" : "false";
-    if (value.is_number_unsigned())
-      return std::to_string(value.get<std::uint64_t>());
-    if (value.is_number_integer())
-      return std::to_string(value.get<std::int64_t>());
+    if (value.is_string()) return message('"', value.get_ref<const std::string&>(), '"');
+    if (value.is_boolean()) return value.get<bool>() ? "true" : "false";
+    if (value.is_number_unsigned()) return std::to_string(value.get<std::uint64_t>());
+    if (value.is_number_integer()) return std::to_string(value.get<std::int64_t>());
     return value.is_number() ? message(value.get<double>()) : std::string(value.type_name());
   }
 
   [[nodiscard]] const nlohmann::json& need(const char* key) const {
     const auto* const member = find(key);
-    if (member == nullptr)
-      throw format_error(message(source_name_, ": ", path_to(key), " is missing"));
+    if (member == nullptr) throw format_error(message(source_name_, ": ", path_to(key), " is missing"));
     return *member;
   }
 

@@ -42,8 +42,7 @@ class mapped_file {
     out.path_ = name;
     out.name_ = std::move(name);
     out.allocate(bytes.size());
-    if (!bytes.empty())
-      std::memcpy(out.owned_.get(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(out.owned_.get(), bytes.data(), bytes.size());
     return out;
   }
 
@@ -70,14 +69,12 @@ class mapped_file {
   /// nothing to a copy.
   void release(std::uint64_t offset, std::uint64_t length) const noexcept {
 #if defined(__unix__) || defined(__APPLE__)
-    if (!mapped_ || offset >= size_)
-      return;
+    if (!mapped_ || offset >= size_) return;
     const std::uint64_t page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     const std::uint64_t end = length > size_ - offset ? size_ : offset + length;
     const std::uint64_t first = (offset + page - 1) / page * page;
     const std::uint64_t last = end == size_ ? size_ : end / page * page;
-    if (first >= last)
-      return;
+    if (first >= last) return;
     (void)::madvise(const_cast<std::byte*>(data_) + first, static_cast<std::size_t>(last - first), MADV_DONTNEED);
 #else
     (void)offset;
@@ -88,7 +85,7 @@ class mapped_file {
  private:
   static constexpr std::size_t alignment = 64;
   struct aligned_delete {
-    void operator()(std::byte* data) const noexcept { ::operator delete(data, std::align_val_t{alignment}); }
+    void operator()(std::byte* data) const noexcept { ::operator delete (data, std::align_val_t{alignment}); }
   };
 
   mapped_file() = default;
@@ -99,7 +96,7 @@ class mapped_file {
   [[noreturn]] void fail(int code) const { fail(std::generic_category().message(code)); }
 
   void allocate(std::size_t size) {
-    owned_.reset(static_cast<std::byte*>(::operator new(size == 0 ? 1 : size, std::align_val_t{alignment})));
+    owned_.reset(static_cast<std::byte*>(::operator new (size == 0 ? 1 : size, std::align_val_t{alignment})));
     data_ = owned_.get();
     size_ = size;
   }
@@ -117,21 +114,16 @@ class mapped_file {
   void open() {
     // Non-blocking, so that a named pipe is reported below instead of waited for.
     const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0)
-      fail(errno);
+    if (descriptor < 0) fail(errno);
     struct closer {
       int value;
       ~closer() { ::close(value); }
     } const guard{descriptor};
-    struct stat status{};
-    if (::fstat(descriptor, &status) != 0)
-      fail(errno);
-    if (S_ISDIR(status.st_mode))
-      fail("is a directory, a file is needed");
-    if (!S_ISREG(status.st_mode))
-      fail("is not a regular file");
-    if (status.st_size <= 0)
-      fail("the file is empty");
+    struct stat status {};
+    if (::fstat(descriptor, &status) != 0) fail(errno);
+    if (S_ISDIR(status.st_mode)) fail("is a directory, a file is needed");
+    if (!S_ISREG(status.st_mode)) fail("is not a regular file");
+    if (status.st_size <= 0) fail("the file is empty");
     if (static_cast<std::uint64_t>(status.st_size) > std::numeric_limits<std::size_t>::max()) {
       fail("the file is larger than this system's address space");
     }
@@ -150,38 +142,28 @@ class mapped_file {
     allocate(size);
     for (std::size_t done = 0; done < size;) {
       const auto count = ::read(descriptor, owned_.get() + done, size - done);
-      if (count < 0 && errno == EINTR)
-        continue;
-      if (count < 0)
-        fail(errno);
-      if (count == 0)
-        fail("the file became shorter while it was read");
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) fail(errno);
+      if (count == 0) fail("the file became shorter while it was read");
       done += static_cast<std::size_t>(count);
     }
   }
 
   void unmap() noexcept {
-    if (mapped_)
-      ::munmap(const_cast<std::byte*>(data_), size_);
+    if (mapped_) ::munmap(const_cast<std::byte*>(data_), size_);
   }
 #else
   void open() {
     std::error_code problem;
-    if (std::filesystem::is_directory(path_, problem))
-      fail("is a directory, a file is needed");
+    if (std::filesystem::is_directory(path_, problem)) fail("is a directory, a file is needed");
     const auto size = std::filesystem::file_size(path_, problem);
-    if (problem)
-      fail(problem.message());
-    if (size == 0)
-      fail("the file is empty");
-    if (size > std::numeric_limits<std::size_t>::max())
-      fail("the file is larger than this system's address space");
+    if (problem) fail(problem.message());
+    if (size == 0) fail("the file is empty");
+    if (size > std::numeric_limits<std::size_t>::max()) fail("the file is larger than this system's address space");
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(name_.c_str(), "rb"), &std::fclose);
-    if (!file)
-      fail(errno);
+    if (!file) fail(errno);
     allocate(static_cast<std::size_t>(size));
-    if (std::fread(owned_.get(), 1, size_, file.get()) != size_)
-      fail("the file could not be read to its end");
+    if (std::fread(owned_.get(), 1, size_, file.get()) != size_) fail("the file could not be read to its end");
   }
 
   void unmap() noexcept {}

@@ -59,8 +59,7 @@ class npy_header_reader {
       const auto key = quoted_text();
       need(':');
       const auto once = [&](unsigned bit) {
-        if ((seen & bit) != 0)
-          fail("key ", in_quotes(key), " occurs more than once");
+        if ((seen & bit) != 0) fail("key ", in_quotes(key), " occurs more than once");
         seen |= bit;
       };
       if (key == "descr") {
@@ -81,10 +80,8 @@ class npy_header_reader {
       }
     }
     skip_space();
-    if (at_ != text_.size())
-      fail("text follows the dictionary");
-    if (seen != 7)
-      fail("the dictionary needs descr, fortran_order and shape");
+    if (at_ != text_.size()) fail("text follows the dictionary");
+    if (seen != 7) fail("the dictionary needs descr, fortran_order and shape");
     return out;
   }
 
@@ -100,24 +97,20 @@ class npy_header_reader {
   }
   bool accept(char wanted) {
     skip_space();
-    if (at_ == text_.size() || text_[at_] != wanted)
-      return false;
+    if (at_ == text_.size() || text_[at_] != wanted) return false;
     ++at_;
     return true;
   }
   void need(char wanted) {
-    if (!accept(wanted))
-      fail("expected '", wanted, "'");
+    if (!accept(wanted)) fail("expected '", wanted, "'");
   }
 
   std::string_view quoted_text() {
     skip_space();
     const char mark = at_ < text_.size() ? text_[at_] : '\0';
-    if (mark != '\'' && mark != '"')
-      fail("expected a string; arrays of records are not supported");
+    if (mark != '\'' && mark != '"') fail("expected a string; arrays of records are not supported");
     const auto end = text_.find(mark, at_ + 1);
-    if (end == std::string_view::npos)
-      fail("a string does not end");
+    if (end == std::string_view::npos) fail("a string does not end");
     const auto out = text_.substr(at_ + 1, end - at_ - 1);
     at_ = end + 1;
     return out;
@@ -139,8 +132,7 @@ class npy_header_reader {
     std::vector<std::uint64_t> out;
     need('(');
     while (!accept(')')) {
-      if (out.size() == most_dimensions)
-        fail("more than ", most_dimensions, " dimensions");
+      if (out.size() == most_dimensions) fail("more than ", most_dimensions, " dimensions");
       out.push_back(size());
       if (!accept(',')) {
         need(')');
@@ -157,12 +149,10 @@ class npy_header_reader {
     for (; at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
       const auto scaled = checked_mul(value, 10);
       const auto next = scaled ? checked_add(*scaled, static_cast<std::uint64_t>(text_[at_] - '0')) : std::nullopt;
-      if (!next)
-        fail("a size does not fit 64 bits");
+      if (!next) fail("a size does not fit 64 bits");
       value = *next;
     }
-    if (at_ == first)
-      fail("expected a size");
+    if (at_ == first) fail("expected a size");
     return value;
   }
 
@@ -182,8 +172,7 @@ concept npy_element = !detail::npy_type<T>.empty();
 template <npy_element T>
 [[nodiscard]] npy_array<T> read_npy(const mapped_file& file) {
   byte_reader in(file.bytes(), file.name());
-  if (in.text(6, "magic number") != "\x93NUMPY")
-    in.fail("is no .npy file: it does not begin with \\x93NUMPY");
+  if (in.text(6, "magic number") != "\x93NUMPY") in.fail("is no .npy file: it does not begin with \\x93NUMPY");
   const auto major = in.number<std::uint8_t>("version");
   (void)in.number<std::uint8_t>("version");
   if (major < 1 || major > 3)
@@ -195,8 +184,7 @@ template <npy_element T>
   if (header.type != detail::npy_type<T>) {
     in.fail("expected values of type ", in_quotes(detail::npy_type<T>), ", found ", in_quotes(header.type));
   }
-  if (header.column_major && header.shape.size() > 1)
-    in.fail("column-major (Fortran) order is not supported");
+  if (header.column_major && header.shape.size() > 1) in.fail("column-major (Fortran) order is not supported");
   const auto elements = checked_product(header.shape);
   const auto bytes = elements ? checked_mul(*elements, sizeof(T)) : std::nullopt;
   if (bytes != in.remaining()) {
@@ -206,8 +194,7 @@ template <npy_element T>
   npy_array<T> out;
   out.shape = std::move(header.shape);
   out.values.resize(static_cast<std::size_t>(*elements));
-  if (*bytes != 0)
-    std::memcpy(out.values.data(), in.take(*bytes, "values").data(), static_cast<std::size_t>(*bytes));
+  if (*bytes != 0) std::memcpy(out.values.data(), in.take(*bytes, "values").data(), static_cast<std::size_t>(*bytes));
   return out;
 }
 
@@ -226,15 +213,13 @@ void write_npy(const std::filesystem::path& path, std::span<const std::uint64_t>
                               values.size(), " values"));
   }
   std::string header = "{'descr': '" + std::string(detail::npy_type<T>) + "', 'fortran_order': False, 'shape': (";
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    header += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  for (std::size_t i = 0; i < shape.size(); ++i) header += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   header += shape.size() == 1 ? ",), }" : "), }";
   // Magic number, version, length and header together fill a multiple of 64 bytes; the header ends with a line feed.
   constexpr std::size_t before = 10;
   header.append(63 - (before + header.size()) % 64, ' ');
   header += '\n';
-  if (header.size() > 65535)
-    throw shape_error(message("cannot write '", path.string(), "': too many dimensions"));
+  if (header.size() > 65535) throw shape_error(message("cannot write '", path.string(), "': too many dimensions"));
   atomic_file out(path);
   out.write(std::string_view("\x93NUMPY\x01\x00", 8));
   out.number(static_cast<std::uint16_t>(header.size()));

@@ -38,14 +38,12 @@ class safetensors_file {
   explicit safetensors_file(mapped_file file) : file_(std::make_unique<const mapped_file>(std::move(file))) {
     byte_reader in(file_->bytes(), file_->name());
     const auto length = in.number<std::uint64_t>("header length");
-    if (length > largest_header)
-      in.fail("a header of ", length, " bytes is longer than ", largest_header);
+    if (length > largest_header) in.fail("a header of ", length, " bytes is longer than ", largest_header);
     const auto text = in.text(length, "header");
     auto header = detail::parse_safetensors_header(text, file_->name());
     metadata_ = std::move(header.metadata);
     std::vector<std::string_view> keys;
-    for (const auto& entry : metadata_)
-      keys.push_back(entry.first);
+    for (const auto& entry : metadata_) keys.push_back(entry.first);
     if (const auto twice = name_index(std::move(keys)).duplicate())
       in.fail("key ", in_quotes(*twice), " of __metadata__ occurs more than once");
     place(std::move(header.tensors), in.offset());
@@ -83,8 +81,7 @@ inline void safetensors_file::place(std::vector<detail::safetensors_entry> entri
   tensors_.reserve(entries.size());
   for (auto& entry : entries) {
     const auto* type = detail::find_safetensors_type(entry.type);
-    if (type == nullptr)
-      fail(entry.name, "dtype ", in_quotes(entry.type), " is unknown");
+    if (type == nullptr) fail(entry.name, "dtype ", in_quotes(entry.type), " is unknown");
     if (entry.begin > entry.end)
       fail(entry.name, "data_offsets begin at ", entry.begin, " after their end ", entry.end);
     if (entry.end > size)
@@ -114,15 +111,13 @@ inline void safetensors_file::place(std::vector<detail::safetensors_entry> entri
     names.push_back(tensor.name);
   }
   names_ = name_index(std::move(names));
-  if (const auto twice = names_.duplicate())
-    fail(std::string(*twice), "occurs more than once");
+  if (const auto twice = names_.duplicate()) fail(std::string(*twice), "occurs more than once");
   std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
     return std::pair(a->file_offset, a->bytes.size()) < std::pair(b->file_offset, b->bytes.size());
   });
   std::uint64_t reached = start;
   for (const stored_tensor* tensor : order) {
-    if (tensor->file_offset < reached)
-      fail(tensor->name, "overlaps the tensor before it in the file");
+    if (tensor->file_offset < reached) fail(tensor->name, "overlaps the tensor before it in the file");
     if (tensor->file_offset > reached)
       fail(tensor->name, "is preceded by ", tensor->file_offset - reached, " unused bytes");
     reached += tensor->bytes.size();
@@ -138,8 +133,7 @@ class safetensors_checkpoint {
  public:
   /// One file.
   explicit safetensors_checkpoint(safetensors_file only) {
-    for (const stored_tensor& tensor : only.tensors())
-      tensors_.push_back(tensor);
+    for (const stored_tensor& tensor : only.tensors()) tensors_.push_back(tensor);
     files_.push_back(std::move(only));
     build_index();
   }
@@ -162,8 +156,7 @@ class safetensors_checkpoint {
   /// The tensor with this name. Throws format_error if there is none.
   [[nodiscard]] const stored_tensor& tensor(std::string_view name) const {
     const auto* found = find_tensor(name);
-    if (found == nullptr)
-      throw format_error(message(source_, ": tensor ", in_quotes(name), " is missing"));
+    if (found == nullptr) throw format_error(message(source_, ": tensor ", in_quotes(name), " is missing"));
     return *found;
   }
 
@@ -174,11 +167,9 @@ class safetensors_checkpoint {
   safetensors_checkpoint() = default;
 
   void build_index() {
-    if (source_.empty())
-      source_ = files_.front().name();
+    if (source_.empty()) source_ = files_.front().name();
     std::vector<std::string_view> names;
-    for (const stored_tensor& tensor : tensors_)
-      names.push_back(tensor.name);
+    for (const stored_tensor& tensor : tensors_) names.push_back(tensor.name);
     names_ = name_index(std::move(names));
   }
 
@@ -201,8 +192,7 @@ inline safetensors_checkpoint safetensors_checkpoint::from_index(const std::file
   safetensors_checkpoint out;
   out.source_ = name;
   std::vector<std::string> shards;
-  for (const auto& line : lines)
-    shards.push_back(line.second);
+  for (const auto& line : lines) shards.push_back(line.second);
   std::sort(shards.begin(), shards.end());
   shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
   for (const std::string& shard : shards) {
@@ -234,16 +224,13 @@ inline safetensors_checkpoint safetensors_checkpoint::from_index(const std::file
   std::error_code problem;
   if (std::filesystem::is_directory(path, problem)) {
     const auto single = path / "model.safetensors";
-    if (std::filesystem::exists(single, problem))
-      return safetensors_checkpoint(safetensors_file(single));
+    if (std::filesystem::exists(single, problem)) return safetensors_checkpoint(safetensors_file(single));
     const auto index = path / "model.safetensors.index.json";
-    if (std::filesystem::exists(index, problem))
-      return safetensors_checkpoint::from_index(index);
+    if (std::filesystem::exists(index, problem)) return safetensors_checkpoint::from_index(index);
     throw io_error(message("cannot read '", path.string(), "': the folder holds neither model.safetensors nor ",
                            "model.safetensors.index.json"));
   }
-  if (path.string().ends_with(".index.json"))
-    return safetensors_checkpoint::from_index(path);
+  if (path.string().ends_with(".index.json")) return safetensors_checkpoint::from_index(path);
   return safetensors_checkpoint(safetensors_file(path));
 }
 

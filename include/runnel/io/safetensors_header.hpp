@@ -42,8 +42,7 @@ struct safetensors_type {
       {"F4", 4, std::nullopt},
   }};
   for (const safetensors_type& type : known) {
-    if (type.name == name)
-      return &type;
+    if (type.name == name) return &type;
   }
   return nullptr;
 }
@@ -126,8 +125,7 @@ class safetensors_header_reader final : public json_events {
 
   bool end_object() override {
     if (state_ == state::fields) {
-      if (seen_ != all_fields)
-        fail("tensor ", in_quotes(entry_.name), ": needs dtype, shape and data_offsets");
+      if (seen_ != all_fields) fail("tensor ", in_quotes(entry_.name), ": needs dtype, shape and data_offsets");
       result.tensors.push_back(std::move(entry_));
       state_ = state::names;
     } else if (state_ == state::metadata) {
@@ -139,14 +137,12 @@ class safetensors_header_reader final : public json_events {
   }
 
   bool key(string_t& text) override {
-    if (state_ == state::fields)
-      return enter_field(text);
+    if (state_ == state::fields) return enter_field(text);
     if (state_ == state::metadata) {
       result.metadata.emplace_back(std::move(text), std::string());
       state_ = state::metadata_value;
     } else if (text == "__metadata__") {
-      if (has_metadata_)
-        fail("'__metadata__' occurs more than once");
+      if (has_metadata_) fail("'__metadata__' occurs more than once");
       has_metadata_ = true;
       state_ = state::metadata_start;
     } else {
@@ -172,8 +168,7 @@ class safetensors_header_reader final : public json_events {
 
   bool number_unsigned(number_unsigned_t value) override {
     if (state_ == state::shape) {
-      if (entry_.shape.size() == most_dimensions)
-        fail("tensor ", in_quotes(entry_.name), ": more than 8 dimensions");
+      if (entry_.shape.size() == most_dimensions) fail("tensor ", in_quotes(entry_.name), ": more than 8 dimensions");
       entry_.shape.push_back(value);
     } else if (state_ == state::offsets && count_ < 2) {
       (count_ == 0 ? entry_.begin : entry_.end) = value;
@@ -230,8 +225,7 @@ class safetensors_header_reader final : public json_events {
     static constexpr std::array<std::pair<std::string_view, state>, 3> known{
         {{"dtype", state::type}, {"shape", state::shape_start}, {"data_offsets", state::offsets_start}}};
     for (unsigned i = 0; i < known.size(); ++i) {
-      if (known[i].first != field)
-        continue;
+      if (known[i].first != field) continue;
       if ((seen_ & (1u << i)) != 0)
         fail("tensor ", in_quotes(entry_.name), ": field ", in_quotes(field), " occurs more than once");
       seen_ |= 1u << i;
@@ -273,13 +267,11 @@ class safetensors_index_reader final : public json_events {
     return true;
   }
   bool start_object(std::size_t) override {
-    if (depth_ == 2 && in_map_)
-      skip("an object");
+    if (depth_ == 2 && in_map_) skip("an object");
     return enter();
   }
   bool start_array(std::size_t) override {
-    if (depth_ == 0 || in_map_)
-      skip("an array");
+    if (depth_ == 0 || in_map_) skip("an array");
     return enter();
   }
   bool end_object() override { return leave(); }
@@ -287,8 +279,7 @@ class safetensors_index_reader final : public json_events {
   bool key(string_t& text) override {
     if (depth_ == 1) {
       in_map_ = text == "weight_map";
-      if (in_map_ && found)
-        fail("'weight_map' occurs more than once");
+      if (in_map_ && found) fail("'weight_map' occurs more than once");
       found = found || in_map_;
     } else if (depth_ == 2 && in_map_) {
       result.emplace_back(std::move(text), std::string());
@@ -300,18 +291,15 @@ class safetensors_index_reader final : public json_events {
   static constexpr std::size_t deepest = 16;
 
   bool enter() {
-    if (++depth_ > deepest)
-      fail("the JSON is nested deeper than ", deepest);
+    if (++depth_ > deepest) fail("the JSON is nested deeper than ", deepest);
     return true;
   }
   bool leave() {
-    if (--depth_ == 1)
-      in_map_ = false;
+    if (--depth_ == 1) in_map_ = false;
     return true;
   }
   bool skip(const char* what) const {
-    if (depth_ == 0 || in_map_)
-      fail("unexpected ", what, " in the index, at ", where());
+    if (depth_ == 0 || in_map_) fail("unexpected ", what, " in the index, at ", where());
     return true;
   }
   [[nodiscard]] std::string where() const override {
@@ -323,8 +311,7 @@ class safetensors_index_reader final : public json_events {
 };
 
 [[nodiscard]] inline safetensors_header parse_safetensors_header(std::string_view text, const std::string& file) {
-  if (text.empty() || text.front() != '{')
-    throw format_error(message(file, ": the header does not begin with '{'"));
+  if (text.empty() || text.front() != '{') throw format_error(message(file, ": the header does not begin with '{'"));
   safetensors_header_reader reader(file);
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
   return std::move(reader.result);
@@ -335,10 +322,8 @@ class safetensors_index_reader final : public json_events {
                                                                                               const std::string& file) {
   safetensors_index_reader reader(file);
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
-  if (!reader.found)
-    throw format_error(message(file, ": the index has no 'weight_map'"));
-  if (reader.result.empty())
-    throw format_error(message(file, ": the 'weight_map' is empty"));
+  if (!reader.found) throw format_error(message(file, ": the index has no 'weight_map'"));
+  if (reader.result.empty()) throw format_error(message(file, ": the 'weight_map' is empty"));
   return std::move(reader.result);
 }
 

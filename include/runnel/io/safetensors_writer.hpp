@@ -44,15 +44,13 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   std::string out = "{";
   if (!metadata.empty()) {
     std::vector<std::string_view> keys;
-    for (const auto& entry : metadata)
-      keys.push_back(entry.first);
+    for (const auto& entry : metadata) keys.push_back(entry.first);
     if (const auto twice = name_index(std::move(keys)).duplicate()) {
       throw config_error(message("metadata key ", in_quotes(*twice), " occurs more than once"));
     }
     out += "\"__metadata__\":{";
     for (std::size_t i = 0; i < metadata.size(); ++i) {
-      if (i != 0)
-        out += ',';
+      if (i != 0) out += ',';
       out += quote(metadata[i].first, "metadata") + ":" + quote(metadata[i].second, "metadata");
     }
     out += '}';
@@ -60,10 +58,8 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   std::uint64_t offset = 0;
   for (const safetensors_output& tensor : tensors) {
     const auto& info = quant::info(tensor.format);
-    if (tensor.name.empty())
-      throw config_error("a tensor needs a name");
-    if (tensor.name == "__metadata__")
-      throw config_error("a tensor cannot be called '__metadata__'");
+    if (tensor.name.empty()) throw config_error("a tensor needs a name");
+    if (tensor.name == "__metadata__") throw config_error("a tensor cannot be called '__metadata__'");
     if (info.block_size != 1)
       throw config_error(message("safetensors cannot hold ", info.name, " (tensor ", in_quotes(tensor.name), ")"));
     const auto elements = checked_product(tensor.shape);
@@ -73,10 +69,8 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
                                 info.name, " does not take the ", tensor.bytes.size(), " bytes given"));
     }
     std::string type(info.name);
-    for (char& c : type)
-      c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-    if (out.size() > 1)
-      out += ',';
+    for (char& c : type) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+    if (out.size() > 1) out += ',';
     out += quote(tensor.name, "a tensor's name") + ":{\"dtype\":\"" + type +
            "\",\"shape\":" + nlohmann::json(tensor.shape).dump() + ",\"data_offsets\":[" + std::to_string(offset) +
            "," + std::to_string(offset + *bytes) + "]}";
@@ -92,8 +86,7 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   atomic_file file(path);
   file.number(static_cast<std::uint64_t>(out.size()));
   file.write(out);
-  for (const safetensors_output& tensor : tensors)
-    file.write(tensor.bytes);
+  for (const safetensors_output& tensor : tensors) file.write(tensor.bytes);
   file.commit();
 }
 

@@ -45,8 +45,7 @@ struct stored_tensor {
 
   /// Tells the system that the bytes in the file are not needed in memory for now.
   void release() const noexcept {
-    if (file != nullptr)
-      file->release(file_offset, bytes.size());
+    if (file != nullptr) file->release(file_offset, bytes.size());
   }
 };
 

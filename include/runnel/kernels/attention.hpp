@@ -15,10 +15,11 @@
 /// \file
 /// Range attention: the one primitive behind every plan (paper Fig. 2 right; eq. 6 split over segments).
 ///
-/// A query row attends to key segments, to a visible range in each. Keys lie in pages of 64: per key/value head a block of
-/// keys [head_dim, 64] (a lane is a key) and a block of values [64, padded head_dim] (a lane is a feature). Softmax is online,
-/// page by page. Row purity: pages are anchored at storage 0; each score is one chain over head_dim and each output feature one
-/// chain over the row's own visible keys in ascending order, so neither chunking nor neighbouring rows change a bit.
+/// A query row attends to key segments, to a visible range in each. Keys lie in pages of 64: per key/value head a block
+/// of keys [head_dim, 64] (a lane is a key) and a block of values [64, padded head_dim] (a lane is a feature). Softmax
+/// is online, page by page. Row purity: pages are anchored at storage 0; each score is one chain over head_dim and each
+/// output feature one chain over the row's own visible keys in ascending order, so neither chunking nor neighbouring
+/// rows change a bit.
 
 namespace runnel::kernels {
 
@@ -38,9 +39,11 @@ template <class T>
   return page_keys * (head_dim + padded_head_dim<T>(head_dim));
 }
 
-/// Writes the key and value of one row at `storage`: `key` and `value` are [kv_heads, head_dim], `page` the page it falls in.
+/// Writes the key and value of one row at `storage`: `key` and `value` are [kv_heads, head_dim], `page` the page it
+/// falls in.
 template <class T>
-void store_key_value(T* page, index_t storage, index_t kv_heads, index_t head_dim, const T* key, const T* value) noexcept {
+void store_key_value(T* page, index_t storage, index_t kv_heads, index_t head_dim, const T* key,
+                     const T* value) noexcept {
   const index_t slot = storage % page_keys;
   const index_t padded = padded_head_dim<T>(head_dim);
   for (index_t h = 0; h < kv_heads; ++h) {
@@ -54,9 +57,9 @@ void store_key_value(T* page, index_t storage, index_t kv_heads, index_t head_di
 /// One segment of keys as the rows of a pass see it.
 template <class T>
 struct attention_segment {
-  const T* queries = nullptr;          // [rows, heads, head_dim], rotated by value + offset toward this segment
-  std::span<const key_range> ranges;   // [rows]
-  std::span<T* const> pages;           // of the segment's store
+  const T* queries = nullptr;         // [rows, heads, head_dim], rotated by value + offset toward this segment
+  std::span<const key_range> ranges;  // [rows]
+  std::span<T* const> pages;          // of the segment's store
 };
 
 /// One pass of range attention over one stream.
@@ -96,8 +99,8 @@ template <class Arch, class T>
 struct page_pass {
   static constexpr std::size_t width = simd::width<T, Arch>;
   static constexpr auto lanes_a_register = static_cast<index_t>(width);
-  static constexpr std::size_t columns = std::min<std::size_t>(simd::registers<Arch> == 32 ? 4 : 2,
-                                                               static_cast<std::size_t>(page_keys) / width);
+  static constexpr std::size_t columns =
+      std::min<std::size_t>(simd::registers<Arch> == 32 ? 4 : 2, static_cast<std::size_t>(page_keys) / width);
   using batch = simd::lanes<T, Arch>;
   using scores = std::array<T, static_cast<std::size_t>(page_keys)>;
 
@@ -186,8 +189,8 @@ struct page_pass {
 
   /// Adds the weighted values of keys [begin, end) to registers of features [feature, feature + columns * width).
   template <std::size_t Count, std::size_t Columns>
-  RUNNEL_INLINE void accumulate(std::array<std::array<batch, Columns>, Count>& sums, const T* const* weights, index_t feature,
-                                std::int32_t begin, std::int32_t end) const noexcept {
+  RUNNEL_INLINE void accumulate(std::array<std::array<batch, Columns>, Count>& sums, const T* const* weights,
+                                index_t feature, std::int32_t begin, std::int32_t end) const noexcept {
     const index_t padded = padded_head_dim<T>(args.head_dim);
     for (std::int32_t key = begin; key < end; ++key) {
       const T* value = values + key * padded + feature;
@@ -222,9 +225,8 @@ struct page_pass {
     };
     // Keys that all rows see share the loads of values; what a row sees before and after stays in its own order.
     const bool shared = begin < end;
-    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-      alone(q, visible[q].begin, shared ? begin : visible[q].end);
-    });
+    simd::unroll<Count>([&](auto q)
+                            RUNNEL_LAMBDA_INLINE { alone(q, visible[q].begin, shared ? begin : visible[q].end); });
     if (shared) {
       accumulate<Count, Columns>(sums, rows.data(), feature, begin, end);
       simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE { alone(q, end, visible[q].end); });
@@ -251,7 +253,8 @@ struct page_pass {
 
 /// Rows [row_begin, row_end) (at most `attention_rows`) of one key/value head. `scratch` is 64-byte aligned.
 template <class Arch, class T>
-void range_attention(const attention_args<T>& args, index_t row_begin, index_t row_end, index_t kv_head, T* scratch) noexcept {
+void range_attention(const attention_args<T>& args, index_t row_begin, index_t row_end, index_t kv_head,
+                     T* scratch) noexcept {
   constexpr std::size_t width = simd::width<T, Arch>;
   constexpr index_t widest = 16;
   using batch = simd::lanes<T, Arch>;

@@ -4,12 +4,12 @@
 #include <cmath>
 #include <cstddef>
 
-#include <runnel/core/simd.hpp>
 #include <runnel/core/index.hpp>
+#include <runnel/core/simd.hpp>
 
 /// \file
-/// Kernels over one row: norms, rotary, gates, sums. Each works on whole registers and a scalar tail; the split depends on
-/// the row's length alone.
+/// Kernels over one row: norms, rotary, gates, sums. Each works on whole registers and a scalar tail; the split depends
+/// on the row's length alone.
 
 namespace runnel::kernels {
 
@@ -84,7 +84,8 @@ template <class Arch, class T>
 void add(const T* x, const T* addend, index_t count, T* y) noexcept {
   using batch = simd::lanes<T, Arch>;
   detail::sweep<Arch, T>(
-      count, [&](index_t i) { (batch::load_unaligned(x + i) + batch::load_unaligned(addend + i)).store_unaligned(y + i); },
+      count,
+      [&](index_t i) { (batch::load_unaligned(x + i) + batch::load_unaligned(addend + i)).store_unaligned(y + i); },
       [&](index_t i) { y[i] = x[i] + addend[i]; });
 }
 
@@ -132,12 +133,13 @@ template <class Arch, class T>
 void soft_cap(T cap, index_t count, T* x) noexcept {
   using batch = simd::lanes<T, Arch>;
   detail::sweep<Arch, T>(
-      count, [&](index_t i) { (batch(cap) * xsimd::tanh(batch::load_unaligned(x + i) / batch(cap))).store_unaligned(x + i); },
+      count,
+      [&](index_t i) { (batch(cap) * xsimd::tanh(batch::load_unaligned(x + i) / batch(cap))).store_unaligned(x + i); },
       [&](index_t i) { x[i] = cap * std::tanh(x[i] / cap); });
 }
 
-/// Rotates one head: pairs (i, i + rotary/2) for i < rotary/2 by the angles whose cosines and sines are given; features past
-/// `rotary` pass unchanged. `x` and `y` may be the same.
+/// Rotates one head: pairs (i, i + rotary/2) for i < rotary/2 by the angles whose cosines and sines are given; features
+/// past `rotary` pass unchanged. `x` and `y` may be the same.
 template <class Arch, class T>
 void rotate_half(const T* x, const T* cosines, const T* sines, index_t rotary, index_t head_dim, T* y) noexcept {
   using batch = simd::lanes<T, Arch>;

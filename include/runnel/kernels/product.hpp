@@ -5,16 +5,16 @@
 #include <array>
 #include <cstddef>
 
-#include <runnel/core/simd.hpp>
 #include <runnel/core/index.hpp>
+#include <runnel/core/simd.hpp>
 #include <runnel/quant/codecs.hpp>
 
 /// \file
 /// y = x W^T + b over panels of prepared weights (quant/panel.hpp).
 ///
-/// Row purity (law 0): y[r, n] is one chain acc = fma(x[r, k], w[n, k], acc) over ascending k from zero, then + b[n], whatever
-/// the number of rows and however they are tiled. One row decodes weights in registers; more rows decode a stretch of a
-/// panel once into scratch and run register tiles over it.
+/// Row purity (law 0): y[r, n] is one chain acc = fma(x[r, k], w[n, k], acc) over ascending k from zero, then + b[n],
+/// whatever the number of rows and however they are tiled. One row decodes weights in registers; more rows decode a
+/// stretch of a panel once into scratch and run register tiles over it.
 
 namespace runnel::kernels {
 
@@ -106,10 +106,10 @@ void single_row(const quant::word* panel, const product_args<float>& args, const
     for (index_t k0 = 0; k0 < args.inputs; k0 += step, block += Codec::panel_words) {
       const auto count = std::min(Codec::panel_inputs, static_cast<std::size_t>(args.inputs - k0));
       simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
-        Codec::template decode_lanes<Arch>(block, column + v * width, count,
-                                           [&](std::size_t k, const batch& w) RUNNEL_LAMBDA_INLINE {
-          sums[0][v] = simd::fma(batch(args.x[k0 + static_cast<index_t>(k)]), w, sums[0][v]);
-        });
+        Codec::template decode_lanes<Arch>(
+            block, column + v * width, count, [&](std::size_t k, const batch& w) RUNNEL_LAMBDA_INLINE {
+              sums[0][v] = simd::fma(batch(args.x[k0 + static_cast<index_t>(k)]), w, sums[0][v]);
+            });
       });
     }
     finish<Arch, float, 1, columns>(sums, out, column, true);
@@ -165,16 +165,16 @@ void decode_stretch(const quant::word* panel, index_t k0, index_t count, T* out)
     const auto here = std::min(Codec::panel_inputs, static_cast<std::size_t>(count - k));
     T* rows = out + k * static_cast<index_t>(quant::panel_features);
     for (std::size_t column = 0; column < quant::panel_features; column += width) {
-      Codec::template decode_lanes<Arch>(block, column, here,
-                                         [&](std::size_t i, const simd::lanes<float, Arch>& w) RUNNEL_LAMBDA_INLINE {
-        if constexpr (std::is_same_v<T, float>) {
-          w.store_aligned(rows + i * quant::panel_features + column);
-        } else {
-          alignas(64) std::array<float, width> values;
-          w.store_aligned(values.data());
-          std::copy(values.begin(), values.end(), rows + i * quant::panel_features + column);
-        }
-      });
+      Codec::template decode_lanes<Arch>(
+          block, column, here, [&](std::size_t i, const simd::lanes<float, Arch>& w) RUNNEL_LAMBDA_INLINE {
+            if constexpr (std::is_same_v<T, float>) {
+              w.store_aligned(rows + i * quant::panel_features + column);
+            } else {
+              alignas(64) std::array<float, width> values;
+              w.store_aligned(values.data());
+              std::copy(values.begin(), values.end(), rows + i * quant::panel_features + column);
+            }
+          });
     }
   }
 }

@@ -37,10 +37,12 @@ namespace detail {
   validate(config, read.source());
   const decoder_names names;
   const index_t hidden = config.hidden_size, mlp = config.intermediate_size;
-  const index_t queries = config.num_attention_heads * config.head_dim, keys = config.num_key_value_heads * config.head_dim;
+  const index_t queries = config.num_attention_heads * config.head_dim,
+                keys = config.num_key_value_heads * config.head_dim;
   std::vector<index_t> query_order, key_order;
   if (rows == head_rows::interleaved) {
-    read.expect_matrix(names.query, 0, queries, hidden);  // what is said of heads is what is there, so the orders are no larger
+    read.expect_matrix(names.query, 0, queries,
+                       hidden);  // what is said of heads is what is there, so the orders are no larger
     read.expect_matrix(names.key, 0, keys, hidden);
     query_order = detail::interleaved_row_order(config.num_attention_heads, config.head_dim);
     key_order = detail::interleaved_row_order(config.num_key_value_heads, config.head_dim);

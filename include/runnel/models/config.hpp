@@ -29,7 +29,8 @@ struct model_config {
   nn::rotary_config rope;
 };
 
-/// Throws format_error (naming `source`) unless the sizes make a decoder: positive, heads divisible, within what kernels take.
+/// Throws format_error (naming `source`) unless the sizes make a decoder: positive, heads divisible, within what
+/// kernels take.
 inline void validate(const model_config& config, const std::string& source) {
   constexpr index_t most = index_t{1} << 24;
   const auto size = [&](const char* key, index_t value) {
@@ -49,10 +50,10 @@ inline void validate(const model_config& config, const std::string& source) {
                        config.num_key_value_heads, ")");
   expect<format_error>(config.head_dim <= 1024 && config.head_dim % 2 == 0, source,
                        ": head_dim: expected an even number up to 1024, found ", config.head_dim);
-  expect<format_error>(config.rope.dimension > 0 && config.rope.dimension <= config.head_dim &&
-                           config.rope.dimension % 2 == 0,
-                       source, ": rotary dimension: expected an even number up to head_dim (", config.head_dim, "), found ",
-                       config.rope.dimension);
+  expect<format_error>(
+      config.rope.dimension > 0 && config.rope.dimension <= config.head_dim && config.rope.dimension % 2 == 0, source,
+      ": rotary dimension: expected an even number up to head_dim (", config.head_dim, "), found ",
+      config.rope.dimension);
   expect<format_error>(std::isfinite(config.rms_norm_eps) && config.rms_norm_eps >= 0, source,
                        ": rms_norm_eps: expected a number of at least 0, found ", config.rms_norm_eps);
   expect<format_error>(std::isfinite(config.rope.theta) && config.rope.theta > 0, source,
@@ -61,9 +62,10 @@ inline void validate(const model_config& config, const std::string& source) {
   expect<format_error>(std::isfinite(rope.factor) && rope.factor > 0, source,
                        ": rope_scaling: factor: expected a positive number, found ", rope.factor);
   if (rope.scaling == nn::rope_scaling::llama3) {
-    expect<format_error>(std::isfinite(rope.high_frequency_factor) && rope.low_frequency_factor < rope.high_frequency_factor,
-                         source, ": rope_scaling: low_freq_factor must be below high_freq_factor, found ",
-                         rope.low_frequency_factor, " and ", rope.high_frequency_factor);
+    expect<format_error>(
+        std::isfinite(rope.high_frequency_factor) && rope.low_frequency_factor < rope.high_frequency_factor, source,
+        ": rope_scaling: low_freq_factor must be below high_freq_factor, found ", rope.low_frequency_factor, " and ",
+        rope.high_frequency_factor);
     expect<format_error>(rope.original_context > 0, source,
                          ": rope_scaling: original_max_position_embeddings: expected a positive number, found ",
                          rope.original_context);

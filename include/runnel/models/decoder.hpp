@@ -19,8 +19,8 @@ namespace runnel::models {
 struct stream_rows {
   cache::key_value_cache* cache = nullptr;
   const row_table* rows = nullptr;
-  std::span<const std::int32_t> tokens;    ///< [rows]
-  std::span<const index_t> logit_rows;     ///< rows whose logits are wanted, as indices into `rows`
+  std::span<const std::int32_t> tokens;  ///< [rows]
+  std::span<const index_t> logit_rows;   ///< rows whose logits are wanted, as indices into `rows`
 };
 
 /// The weights of a decoder, module by module.
@@ -41,22 +41,20 @@ class decoder {
   decoder(model_config config, decoder_weights<parameters> weights)
       : config_(std::move(config)), weights_(std::move(weights)), rotary_{nn::rotary_frequencies(config_.rope)} {
     validate(config_, "decoder");
-    expect<format_error>(static_cast<index_t>(weights_.layers.size()) == config_.num_hidden_layers, "decoder: expected ",
-                         config_.num_hidden_layers, " layers, found ", weights_.layers.size());
+    expect<format_error>(static_cast<index_t>(weights_.layers.size()) == config_.num_hidden_layers,
+                         "decoder: expected ", config_.num_hidden_layers, " layers, found ", weights_.layers.size());
   }
 
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
 
   /// An empty cache for one stream.
-  [[nodiscard]] cache::key_value_cache make_cache() const {
-    return cache::key_value_cache(entry_shape());
-  }
+  [[nodiscard]] cache::key_value_cache make_cache() const { return cache::key_value_cache(entry_shape()); }
 
   /// One fused pass over the rows of any number of streams: stores their keys and values and gives logits
   /// [sum of logit_rows, vocab_size], valid until the context's next pass.
   ///
-  /// Rows of a stream come in storage order per group, right after what its cache holds. A row's bits depend on nothing but its
-  /// own token, what it sees and the context's options. Throws config_error for rows or tokens that do not fit,
+  /// Rows of a stream come in storage order per group, right after what its cache holds. A row's bits depend on nothing
+  /// but its own token, what it sees and the context's options. Throws config_error for rows or tokens that do not fit,
   /// cancelled_error when stopped; caches then are as they were.
   [[nodiscard]] tensor_view<const float, 2> forward(ops::eval& context, std::span<const stream_rows> streams) const {
     std::vector<lengths> after;
@@ -83,8 +81,8 @@ class decoder {
   [[nodiscard]] std::size_t weight_bytes() const noexcept {
     std::size_t total = weights_.embedding.weight.bytes() + weights_.head.weight.bytes();
     for (const auto& layer : weights_.layers) {
-      for (const auto* matrix : {&layer.attention.query, &layer.attention.key, &layer.attention.value, &layer.attention.output,
-                                 &layer.mlp.gate, &layer.mlp.up, &layer.mlp.down}) {
+      for (const auto* matrix : {&layer.attention.query, &layer.attention.key, &layer.attention.value,
+                                 &layer.attention.output, &layer.mlp.gate, &layer.mlp.up, &layer.mlp.down}) {
         total += matrix->weight.bytes();
       }
     }
@@ -108,15 +106,15 @@ class decoder {
              config_.vocab_size);
     }
     const cache::entry_shape& entry = stream.cache->entry();
-    expect(entry == entry_shape(), "forward: the cache holds ", entry.layers, " layers of ", entry.kv_heads, " heads of ",
-           entry.head_dim, ", the model has ", config_.num_hidden_layers, " of ", config_.num_key_value_heads, " of ",
-           config_.head_dim);
+    expect(entry == entry_shape(), "forward: the cache holds ", entry.layers, " layers of ", entry.kv_heads,
+           " heads of ", entry.head_dim, ", the model has ", config_.num_hidden_layers, " of ",
+           config_.num_key_value_heads, " of ", config_.head_dim);
     lengths after{};
     for (std::size_t g = 0; g < num_groups; ++g) after[g] = stream.cache->size(static_cast<group>(g));
     for (std::size_t i = 0; i < rows.groups().size(); ++i) {
       auto& length = after[static_cast<std::size_t>(rows.groups()[i])];
-      expect(rows.storage()[i] == length, "forward: row ", i, " is stored at ", rows.storage()[i], ", expected ", length,
-             ": rows of a group are appended in order");
+      expect(rows.storage()[i] == length, "forward: row ", i, " is stored at ", rows.storage()[i], ", expected ",
+             length, ": rows of a group are appended in order");
       expect(std::isfinite(rows.values()[i]), "forward: the position of row ", i, " is ", rows.values()[i]);
       ++length;
     }
@@ -125,8 +123,8 @@ class decoder {
         expect(std::isfinite(offset), "forward: a row has the rotary offset ", offset);
       }
       for (const key_range range : rows.toward(s).ranges) {
-        expect(range.begin >= 0 && range.end <= after[s], "forward: a row sees keys [", range.begin, ", ", range.end, ") of ",
-               after[s]);
+        expect(range.begin >= 0 && range.end <= after[s], "forward: a row sees keys [", range.begin, ", ", range.end,
+               ") of ", after[s]);
       }
     }
     return after;

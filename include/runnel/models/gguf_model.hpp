@@ -15,7 +15,8 @@ namespace runnel::models {
 /// Throws format_error naming file and key for an unknown architecture, a missing key or a wrong type.
 [[nodiscard]] inline model_config read_gguf_config(const io::gguf_file& file) {
   const std::string architecture(file.string("general.architecture"));
-  expect<format_error>(architecture == "llama", file.name(), ": general.architecture: expected llama, found ", architecture);
+  expect<format_error>(architecture == "llama", file.name(), ": general.architecture: expected llama, found ",
+                       architecture);
   const auto key = [&](const char* name) { return architecture + "." + name; };
   model_config config;
   config.model_type = architecture;
@@ -42,7 +43,8 @@ namespace runnel::models {
   // One bias anywhere means that all are wanted: none is left out in silence.
   const auto any_bias = [&](std::initializer_list<std::string_view> modules) {
     return std::any_of(file.tensors().begin(), file.tensors().end(), [&](const io::stored_tensor& tensor) {
-      return std::any_of(modules.begin(), modules.end(), [&](std::string_view end) { return tensor.name.ends_with(end); });
+      return std::any_of(modules.begin(), modules.end(),
+                         [&](std::string_view end) { return tensor.name.ends_with(end); });
     });
   };
   config.attention_bias = any_bias({".attn_q.bias", ".attn_k.bias", ".attn_v.bias", ".attn_output.bias"});
@@ -74,7 +76,8 @@ namespace runnel::models {
 /// The decoder of a GGUF file. Weights are packed into memory; the file may be closed afterwards.
 [[nodiscard]] inline decoder load_gguf_decoder(const io::gguf_file& file) {
   const model_config config = read_gguf_config(file);
-  const weight_reader read(file.name(), &weight_name::gguf, [&](const std::string& name) { return file.find_tensor(name); });
+  const weight_reader read(file.name(), &weight_name::gguf,
+                           [&](const std::string& name) { return file.find_tensor(name); });
   return build_decoder(config, read, head_rows::interleaved);
 }
 

@@ -32,7 +32,8 @@ inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
     rope.high_frequency_factor = scaling.number("high_freq_factor");
     rope.original_context = scaling.integer("original_max_position_embeddings");
   } else {
-    throw format_error(message(scaling.source_name(), ": ", scaling.path_to("rope_type"), ": expected default, linear or llama3, found ", type));
+    throw format_error(message(scaling.source_name(), ": ", scaling.path_to("rope_type"),
+                               ": expected default, linear or llama3, found ", type));
   }
   rope.factor = scaling.number("factor");
 }
@@ -54,14 +55,15 @@ inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
   const io::json_object json(root, path.string());
   model_config config;
   config.model_type = json.text("model_type");
-  expect<format_error>(config.model_type == "llama", json.source_name(), ": model_type: expected llama, found ", config.model_type);
+  expect<format_error>(config.model_type == "llama", json.source_name(), ": model_type: expected llama, found ",
+                       config.model_type);
   config.vocab_size = json.integer("vocab_size");
   config.hidden_size = json.integer("hidden_size");
   config.intermediate_size = json.integer("intermediate_size");
   config.num_hidden_layers = json.integer("num_hidden_layers");
   config.num_attention_heads = json.integer("num_attention_heads");
-  expect<format_error>(config.num_attention_heads > 0, json.source_name(), ": num_attention_heads: expected a positive number, found ",
-                       config.num_attention_heads);
+  expect<format_error>(config.num_attention_heads > 0, json.source_name(),
+                       ": num_attention_heads: expected a positive number, found ", config.num_attention_heads);
   config.num_key_value_heads = json.integer_or("num_key_value_heads", config.num_attention_heads);
   config.head_dim = json.integer_or("head_dim", config.hidden_size / config.num_attention_heads);
   config.max_position_embeddings = json.integer_or("max_position_embeddings", 2048);

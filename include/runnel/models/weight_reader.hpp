@@ -62,8 +62,8 @@ class weight_reader {
     const auto& stored = need(spelled(name, part, layer), {size});
     const auto format = stored.loadable_format();
     expect<format_error>(stored.bytes.size() == quant::try_bytes_for(format, static_cast<std::uint64_t>(size)), source_,
-                         ": tensor ", stored.name, ": ", stored.bytes.size(), " bytes do not hold ", size, " values of ",
-                         quant::info(format).name);
+                         ": tensor ", stored.name, ": ", stored.bytes.size(), " bytes do not hold ", size,
+                         " values of ", quant::info(format).name);
     tensor<float, 1> out({size});
     quant::decode(format, stored.bytes.data(), static_cast<std::size_t>(size), out.data());
     if (row_order.empty()) return out;

@@ -8,7 +8,8 @@
 
 namespace runnel::nn {
 
-/// One stream's part of a pass: rows [first, first + rows->size()) of the pass's value, and the store they see and extend.
+/// One stream's part of a pass: rows [first, first + rows->size()) of the pass's value, and the store they see and
+/// extend.
 template <class KeyStore>
 struct attention_stream {
   const row_table* rows = nullptr;
@@ -27,8 +28,8 @@ struct attention {
   ops::range_attention scores;
   bool rotary = true;
 
-  /// `x` is [rows of all streams, hidden]. Keys and values of all rows are stored before any row attends, so rows of one
-  /// pass see one another as their ranges say.
+  /// `x` is [rows of all streams, hidden]. Keys and values of all rows are stored before any row attends, so rows of
+  /// one pass see one another as their ranges say.
   template <class Context, class KeyStore>
   [[nodiscard]] auto operator()(Context& context, const typename Context::value& x,
                                 std::span<const attention_stream<KeyStore>> streams, index_t layer) const {

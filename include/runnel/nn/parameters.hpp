@@ -6,8 +6,8 @@
 
 namespace runnel::nn {
 
-/// What weights are in inference: packed matrices and plain vectors. Modules take this as their parameter, so that training
-/// can give them variables instead.
+/// What weights are in inference: packed matrices and plain vectors. Modules take this as their parameter, so that
+/// training can give them variables instead.
 struct inference_parameters {
   using matrix = ops::prepared_matrix;
   using vector = tensor<float, 1>;

@@ -27,13 +27,13 @@ struct rotary_config {
   std::vector<double> frequency_divisors;  ///< [dimension / 2] or empty: what GGUF files store in place of the formula
 };
 
-/// Frequencies theta^(-2i/d), scaled: fixed when the model is made, in double. Throws config_error for an odd dimension or
-/// factors that are not positive.
+/// Frequencies theta^(-2i/d), scaled: fixed when the model is made, in double. Throws config_error for an odd dimension
+/// or factors that are not positive.
 [[nodiscard]] inline std::vector<double> rotary_frequencies(const rotary_config& config) {
   expect(config.dimension > 0 && config.dimension % 2 == 0, "rotary: the dimension must be even and positive, found ",
          config.dimension);
-  expect(config.theta > 0 && config.factor > 0, "rotary: theta and factor must be positive, found ", config.theta, " and ",
-         config.factor);
+  expect(config.theta > 0 && config.factor > 0, "rotary: theta and factor must be positive, found ", config.theta,
+         " and ", config.factor);
   const auto half = static_cast<std::size_t>(config.dimension / 2);
   expect(config.frequency_divisors.empty() || config.frequency_divisors.size() == half, "rotary: expected ", half,
          " frequency divisors, found ", config.frequency_divisors.size());

@@ -12,7 +12,8 @@ namespace runnel::ops {
 
 /// Rotates the keys of a pass by their own positions and writes keys and values to a store of one layer.
 ///
-/// A key store has `write(layer, group, storage, key, value)` and `pages(layer, group)`: the arena of a live stream, or a tape's.
+/// A key store has `write(layer, group, storage, key, value)` and `pages(layer, group)`: the arena of a live stream, or
+/// a tape's.
 struct store_keys {
   index_t head_dim = 0;
 
@@ -41,8 +42,8 @@ struct range_attention {
 
   /// Writes to `out`. Cost: proportional to the keys that rows see.
   template <class KeyStore>
-  void forward(eval& context, const eval::value& queries, const row_table& rows, const rotary_angles* angles, index_t layer,
-               const KeyStore& store, const eval::value& out) const {
+  void forward(eval& context, const eval::value& queries, const row_table& rows, const rotary_angles* angles,
+               index_t layer, const KeyStore& store, const eval::value& out) const {
     const auto scope = context.memory.mark();
     std::array<kernels::attention_segment<float>, num_groups> segments;
     const float* own_frame = nullptr;
@@ -61,9 +62,9 @@ struct range_attention {
       }
       // Where both segments share the rows' own frame, one rotation serves both, so every row is rotated.
       segments[s].queries = context(rotate{head_dim}, queries, angles->toward[s], [&](index_t row) {
-        const key_range range = toward.ranges[static_cast<std::size_t>(row)];
-        return unshifted || range.begin < range.end;
-      }).data();
+                              const key_range range = toward.ranges[static_cast<std::size_t>(row)];
+                              return unshifted || range.begin < range.end;
+                            }).data();
       if (unshifted) own_frame = segments[s].queries;
     }
     run(context, rows.size(), segments, out);

@@ -9,7 +9,8 @@ namespace runnel::ops {
 namespace detail {
 
 inline void expect_features(const char* op, const tensor_view<const float, 1>& weight, const eval::value& x) {
-  expect<shape_error>(weight.size() == x.size(1), op, ": weight has ", weight.size(), " features, input has ", x.size(1));
+  expect<shape_error>(weight.size() == x.size(1), op, ": weight has ", weight.size(), " features, input has ",
+                      x.size(1));
 }
 
 }  // namespace detail
@@ -88,7 +89,8 @@ struct select_rows {
   eval::value forward(eval& context, const eval::value& x, std::span<const index_t> indices) const {
     const auto y = context.make(static_cast<index_t>(indices.size()), x.size(1));
     for (std::size_t i = 0; i < indices.size(); ++i) {
-      expect<shape_error>(indices[i] >= 0 && indices[i] < x.size(0), "select_rows: row ", indices[i], " of ", x.size(0));
+      expect<shape_error>(indices[i] >= 0 && indices[i] < x.size(0), "select_rows: row ", indices[i], " of ",
+                          x.size(0));
       const auto from = x.row(indices[i]);
       std::copy(from.begin(), from.end(), y.row(static_cast<index_t>(i)).begin());
     }

@@ -18,8 +18,7 @@ namespace runnel::ops {
 enum class compute_mode : std::uint8_t { f32 };
 
 [[nodiscard]] constexpr std::string_view name_of(compute_mode mode) noexcept {
-  constexpr std::string_view names[] = {"f32"};
-  return names[static_cast<std::size_t>(mode)];
+  return mode == compute_mode::f32 ? "f32" : "unknown";
 }
 
 /// How a step is computed. The result's bits depend on compute mode and instruction set, never on the thread count.

@@ -17,11 +17,12 @@ struct matrix_source {
   quant::weight_format format = quant::weight_format::f32;
   index_t outputs = 0;
   index_t inputs = 0;
-  std::span<const std::byte> bytes;     ///< [outputs, inputs] in `format`, row by row
-  std::span<const index_t> row_order;   ///< output n is stored row row_order[n]; empty: as stored
+  std::span<const std::byte> bytes;    ///< [outputs, inputs] in `format`, row by row
+  std::span<const index_t> row_order;  ///< output n is stored row row_order[n]; empty: as stored
 };
 
-/// A weight matrix packed once for the kernels, its format erased: one switch a product. Immutable, shared between threads.
+/// A weight matrix packed once for the kernels, its format erased: one switch a product. Immutable, shared between
+/// threads.
 class prepared_matrix {
  public:
   prepared_matrix() = default;
@@ -35,14 +36,15 @@ class prepared_matrix {
     expect<shape_error>(inputs % format.block_size == 0, "matrix: ", inputs, " inputs are not a multiple of the ",
                         format.block_size, " of a ", format.name, " block");
     const std::size_t row_bytes = inputs / format.block_size * format.block_bytes;
-    expect<shape_error>(from.bytes.size() / row_bytes == static_cast<std::size_t>(from.outputs) &&
-                            from.bytes.size() % row_bytes == 0,
-                        "matrix: [", from.outputs, ", ", from.inputs, "] in ", format.name, " takes ", row_bytes,
-                        " bytes a row, found ", from.bytes.size(), " in all");
+    expect<shape_error>(
+        from.bytes.size() / row_bytes == static_cast<std::size_t>(from.outputs) && from.bytes.size() % row_bytes == 0,
+        "matrix: [", from.outputs, ", ", from.inputs, "] in ", format.name, " takes ", row_bytes,
+        " bytes a row, found ", from.bytes.size(), " in all");
     expect<shape_error>(from.row_order.empty() || static_cast<index_t>(from.row_order.size()) == from.outputs,
                         "matrix: the row order names ", from.row_order.size(), " rows of ", from.outputs);
     for (const index_t row : from.row_order) {
-      expect<shape_error>(row >= 0 && row < from.outputs, "matrix: the row order names row ", row, " of ", from.outputs);
+      expect<shape_error>(row >= 0 && row < from.outputs, "matrix: the row order names row ", row, " of ",
+                          from.outputs);
     }
     prepared_matrix out;
     out.format_ = from.format;

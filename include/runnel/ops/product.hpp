@@ -54,8 +54,8 @@ struct embedding {
   eval::value forward(eval& context, std::span<const std::int32_t> ids, const prepared_matrix& weight) const {
     const auto y = context.make(static_cast<index_t>(ids.size()), weight.inputs());
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      expect(ids[i] >= 0 && ids[i] < weight.outputs(), "embedding: token id ", ids[i], " is outside of the vocabulary of ",
-             weight.outputs());
+      expect(ids[i] >= 0 && ids[i] < weight.outputs(), "embedding: token id ", ids[i],
+             " is outside of the vocabulary of ", weight.outputs());
       const auto row = y.row(static_cast<index_t>(i));
       weight.decode_row(ids[i], row);
       if (scale != 1) {

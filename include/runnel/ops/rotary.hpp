@@ -59,8 +59,8 @@ struct rotary_table {
   }
 };
 
-/// Rotates the heads of every row of x, [rows, heads * head_dim], into a new value. Rows for which `wanted(row)` is false
-/// are left unset.
+/// Rotates the heads of every row of x, [rows, heads * head_dim], into a new value. Rows for which `wanted(row)` is
+/// false are left unset.
 struct rotate {
   index_t head_dim = 0;
 

@@ -40,8 +40,8 @@ class arrivals {
   /// One more target row was produced and kept.
   void write() { read_at_write_.push_back(read_now_); }
 
-  /// Goes back to `read_rows` source rows and `written_rows` target rows. Throws config_error where that was never so: more
-  /// rows than now, or target rows that were produced with more source than is left.
+  /// Goes back to `read_rows` source rows and `written_rows` target rows. Throws config_error where that was never so:
+  /// more rows than now, or target rows that were produced with more source than is left.
   void rewind(index_t read_rows, index_t written_rows) {
     expect(written_rows >= 0 && written_rows <= written() && read_rows >= 0 && read_rows <= read_now_,
            "arrivals: cannot rewind forward");

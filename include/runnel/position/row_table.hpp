@@ -30,8 +30,8 @@ struct row_rules {
 
 /// Rows of one forward pass over one stream, erased into the columns that kernels take.
 ///
-/// Per row: group, position value (rotates its key), storage (index in its group's key/value arena). Per row and segment:
-/// visible range and rotary offset of the query. Segments are the groups, in the order of `group`.
+/// Per row: group, position value (rotates its key), storage (index in its group's key/value arena). Per row and
+/// segment: visible range and rotary offset of the query. Segments are the groups, in the order of `group`.
 class row_table {
  public:
   /// Columns of one segment, `[rows]` each.

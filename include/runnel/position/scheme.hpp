@@ -10,9 +10,9 @@
 
 namespace runnel {
 
-/// Target follows source without a gap: source r, target p, offset = the source rows visible to the row. With all of the
-/// source read this is batch; while it grows, this is position re-encoding (paper section 3, "Pos re."): the keys keep their
-/// rotation and the query's offset moves.
+/// Target follows source without a gap: source r, target p, offset = the source rows visible to the row. With all of
+/// the source read this is batch; while it grows, this is position re-encoding (paper section 3, "Pos re."): the keys
+/// keep their rotation and the query's offset moves.
 struct contiguous_positions {};
 
 /// Order of arrival on one axis: source r + u(r), target c(p) + p (paper section 3, interleaved and "No re.").
@@ -33,9 +33,10 @@ struct removed_positions {
 using position_scheme = std::variant<contiguous_positions, interleaved_positions, grouped_positions, removed_positions>;
 
 /// Position of source row r (group-local index). Fixed once the row was read.
-[[nodiscard]] inline source_position position_of_source(const position_scheme& scheme, const arrivals& when, index_t r) {
-  const bool one_frame = std::holds_alternative<interleaved_positions>(scheme) ||
-                         std::holds_alternative<removed_positions>(scheme);
+[[nodiscard]] inline source_position position_of_source(const position_scheme& scheme, const arrivals& when,
+                                                        index_t r) {
+  const bool one_frame =
+      std::holds_alternative<interleaved_positions>(scheme) || std::holds_alternative<removed_positions>(scheme);
   if (!one_frame) return source_position(static_cast<double>(r));
   if (const auto* removed = std::get_if<removed_positions>(&scheme)) {
     if (removed->removed != removed_positions::side::target) return source_position(0);
@@ -44,9 +45,10 @@ using position_scheme = std::variant<contiguous_positions, interleaved_positions
 }
 
 /// Position of target row p (group-local index). Fixed once the row was produced.
-[[nodiscard]] inline target_position position_of_target(const position_scheme& scheme, const arrivals& when, index_t p) {
-  const bool one_frame = std::holds_alternative<interleaved_positions>(scheme) ||
-                         std::holds_alternative<removed_positions>(scheme);
+[[nodiscard]] inline target_position position_of_target(const position_scheme& scheme, const arrivals& when,
+                                                        index_t p) {
+  const bool one_frame =
+      std::holds_alternative<interleaved_positions>(scheme) || std::holds_alternative<removed_positions>(scheme);
   if (!one_frame) return target_position(static_cast<double>(p));
   if (const auto* removed = std::get_if<removed_positions>(&scheme)) {
     if (removed->removed != removed_positions::side::source) return target_position(0);
@@ -77,7 +79,8 @@ using position_scheme = std::variant<contiguous_positions, interleaved_positions
 inline void validate(const position_scheme& scheme, index_t context) {
   if (const auto* grouped = std::get_if<grouped_positions>(&scheme)) {
     expect(std::isfinite(grouped->phi) && grouped->phi >= 0 && grouped->phi < static_cast<double>(context),
-           "phi: expected a number in [0, ", context, "), the positions the model was declared for, found ", grouped->phi);
+           "phi: expected a number in [0, ", context, "), the positions the model was declared for, found ",
+           grouped->phi);
   }
 }
 

@@ -47,8 +47,7 @@ inline constexpr std::array<format_info, 6> all_formats{{
 /// The format with this number in GGUF files, or nothing if the library has no codec for it.
 [[nodiscard]] constexpr std::optional<weight_format> from_ggml_type(std::uint32_t type) noexcept {
   for (const format_info& known : all_formats) {
-    if (known.ggml_type == type)
-      return known.format;
+    if (known.ggml_type == type) return known.format;
   }
   return std::nullopt;
 }
@@ -56,18 +55,15 @@ inline constexpr std::array<format_info, 6> all_formats{{
 /// The format with this name (lower or upper case ASCII), or nothing.
 [[nodiscard]] constexpr std::optional<weight_format> from_name(std::string_view name) noexcept {
   const auto same = [](std::string_view lower, std::string_view any) {
-    if (lower.size() != any.size())
-      return false;
+    if (lower.size() != any.size()) return false;
     for (std::size_t i = 0; i < lower.size(); ++i) {
       const char c = any[i];
-      if (lower[i] != (c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c))
-        return false;
+      if (lower[i] != (c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c)) return false;
     }
     return true;
   };
   for (const format_info& known : all_formats) {
-    if (same(known.name, name))
-      return known.format;
+    if (same(known.name, name)) return known.format;
   }
   return std::nullopt;
 }
@@ -76,11 +72,9 @@ inline constexpr std::array<format_info, 6> all_formats{{
 [[nodiscard]] constexpr std::optional<std::uint64_t> try_bytes_for(weight_format format,
                                                                    std::uint64_t elements) noexcept {
   const format_info& known = info(format);
-  if (elements % known.block_size != 0)
-    return std::nullopt;
+  if (elements % known.block_size != 0) return std::nullopt;
   const std::uint64_t blocks = elements / known.block_size;
-  if (blocks > std::numeric_limits<std::uint64_t>::max() / known.block_bytes)
-    return std::nullopt;
+  if (blocks > std::numeric_limits<std::uint64_t>::max() / known.block_bytes) return std::nullopt;
   return blocks * known.block_bytes;
 }
 
@@ -98,8 +92,7 @@ inline constexpr std::array<format_info, 6> all_formats{{
 namespace detail {
 constexpr bool formats_are_in_order() noexcept {
   for (std::size_t i = 0; i < all_formats.size(); ++i) {
-    if (static_cast<std::size_t>(all_formats[i].format) != i)
-      return false;
+    if (static_cast<std::size_t>(all_formats[i].format) != i) return false;
   }
   return true;
 }

@@ -43,7 +43,8 @@ struct bf16_codec : detail::half_words<bf16> {
   static constexpr weight_format format = weight_format::bf16;
 
   template <class Arch, class Emit>
-  RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t count, Emit&& emit) noexcept {
+  RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t count,
+                                         Emit&& emit) noexcept {
     using ints = simd::lanes<word, Arch>;
     const ints pair = detail::load_words<Arch>(words + column);
     emit(std::size_t{0}, simd::bit_cast_to<float>(pair << 16));
@@ -56,7 +57,8 @@ struct f16_codec : detail::half_words<f16> {
   static constexpr weight_format format = weight_format::f16;
 
   template <class Arch, class Emit>
-  RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t count, Emit&& emit) noexcept {
+  RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t count,
+                                         Emit&& emit) noexcept {
     const auto pair = detail::load_words<Arch>(words + column);
     emit(std::size_t{0}, simd::half_to_float<Arch>(pair));
     if (count > 1) emit(std::size_t{1}, simd::half_to_float<Arch>(pair >> 16));

@@ -15,10 +15,11 @@
 namespace runnel::stream {
 
 /// Loads a model with its tokenizer and chat format: a GGUF file, or a Hugging Face directory (`config.json`,
-/// `tokenizer.json`, `model.safetensors` whole or sharded). Weights are packed into memory; the files may go afterwards.
+/// `tokenizer.json`, `model.safetensors` whole or sharded). Weights are packed into memory; the files may go
+/// afterwards.
 ///
-/// Throws io_error if something cannot be read, format_error naming file and key or tensor if it is not what it should be.
-/// Cost: reads the weights once.
+/// Throws io_error if something cannot be read, format_error naming file and key or tensor if it is not what it should
+/// be. Cost: reads the weights once.
 [[nodiscard]] inline language_model load_model(const std::filesystem::path& path) {
   std::error_code failure;
   const auto status = std::filesystem::status(path, failure);

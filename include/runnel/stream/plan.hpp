@@ -168,7 +168,8 @@ enum class reencode : std::uint8_t {
   if (name == "removed-both") return removed(removed_positions::side::both);
   expect(name == "batch-streaming",
          "plan: expected batch, batch-grouped, interleaved, batch-streaming, group-streaming, removed-source, "
-         "removed-target or removed-both, found '", name, "'");
+         "removed-target or removed-both, found '",
+         name, "'");
   const std::string_view what = reencoding.value_or("none");
   if (what == "none") return batch_streaming(reencode::none);
   if (what == "positions") return batch_streaming(reencode::positions);

@@ -69,10 +69,10 @@ class policy {
   policy(read_all rule) : rule_(rule) {}  // NOLINT(google-explicit-constructor)
   /// A rule of your own. Throws config_error if it is an empty function.
   template <class Rule>
-    requires(!std::same_as<Rule, policy> && !std::same_as<Rule, wait_k> && !std::same_as<Rule, read_all>) &&
-            Policy<Rule>
-  policy(Rule rule, std::string name = "custom")  // NOLINT(google-explicit-constructor)
-      : rule_(function(std::move(rule))), name_(std::move(name)) {
+  requires(!std::same_as<Rule, policy> && !std::same_as<Rule, wait_k> && !std::same_as<Rule, read_all>) &&
+      Policy<Rule> policy(Rule rule, std::string name = "custom")  // NOLINT(google-explicit-constructor)
+      : rule_(function(std::move(rule))),
+  name_(std::move(name)) {
     expect(static_cast<bool>(std::get<function>(rule_)), "policy: the function given is empty");
   }
 

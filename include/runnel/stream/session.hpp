@@ -223,9 +223,7 @@ class session {
   }
 
   /// The pending pass as a decoder takes it. Valid as long as the pass.
-  [[nodiscard]] models::stream_rows rows() noexcept {
-    return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows};
-  }
+  [[nodiscard]] models::stream_rows rows() noexcept { return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows}; }
 
   /// Tells the session that the pending pass went through the network. `logits`: `[vocab_size]` of the pass's logit
   /// row, empty if it has none. Throws config_error if no pass is pending.

@@ -36,11 +36,11 @@ struct session_options {
   plan how = group_streaming();
   policy when = wait_k{};
   /// What the model is asked to do with the source; goes into the chat format's prompt.
-  std::string instruction;
+  std::string instruction{};
   /// What goes before every source word but the first; the chat format's separator (a space) unless given. Characters
   /// and tokens, which carry their spaces themselves, want an empty one.
-  std::optional<std::string> word_separator;
-  sampler_options sampling;
+  std::optional<std::string> word_separator{};
+  sampler_options sampling{};
   /// Positions that may be used, the model's declared context at most; 0 means that.
   index_t context = 0;
   /// The session is done after this many tokens; at least 1.
@@ -57,9 +57,9 @@ struct session_options {
   /// the decoder published with the paper does. For replaying its results only: it reads too early.
   bool punctuation_reads = false;
   /// Threads, compute mode, instruction set.
-  ops::eval_options compute;
+  ops::eval_options compute{};
   /// Called with the logits of each prediction before a token is chosen, if set. May throw: then nothing was chosen.
-  std::function<void(const prediction&)> on_logits;
+  std::function<void(const prediction&)> on_logits{};
 
   /// Throws config_error if a number is out of range; `declared` is the model's context.
   void validate(index_t declared) const {

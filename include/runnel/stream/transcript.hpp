@@ -112,9 +112,7 @@ class transcript {
   [[nodiscard]] index_t unit_tokens() const noexcept { return unit_tokens_; }
 
   /// The next completed unit that was not announced yet, or nullptr; it is announced with this call.
-  [[nodiscard]] const unit* announce() noexcept {
-    return announced_ < units_.size() ? &units_[announced_++] : nullptr;
-  }
+  [[nodiscard]] const unit* announce() noexcept { return announced_ < units_.size() ? &units_[announced_++] : nullptr; }
 
   [[nodiscard]] std::span<const std::int32_t> tokens() const noexcept { return tokens_; }
   [[nodiscard]] const std::string& text() const noexcept { return text_; }

@@ -6,8 +6,8 @@
 #include <runnel/tensor/tensor.hpp>
 
 /// \file
-/// The one door to Eigen. Its products are oracles for tests and tools for offline work: they keep no order of summation, so
-/// no inference or training step may use them (law 0).
+/// The one door to Eigen. Its products are oracles for tests and tools for offline work: they keep no order of
+/// summation, so no inference or training step may use them (law 0).
 
 namespace runnel {
 

@@ -34,7 +34,8 @@ template <std::size_t Rank>
       empty = true;
       continue;
     }
-    expect<shape_error>(count <= std::numeric_limits<index_t>::max() / size, "shape ", to_string(sizes), ": too many elements");
+    expect<shape_error>(count <= std::numeric_limits<index_t>::max() / size, "shape ", to_string(sizes),
+                        ": too many elements");
     count *= size;
   }
   return empty ? 0 : count;

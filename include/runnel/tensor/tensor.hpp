@@ -29,8 +29,8 @@ class tensor_view {
       : data_(data), shape_(sizes), strides_(strides) {}
   /// A view of const elements from one of mutable elements.
   template <class U>
-    requires(std::same_as<T, const U>)
-  tensor_view(const tensor_view<U, Rank>& other) noexcept  // NOLINT(google-explicit-constructor): as T* to const T*
+  requires(std::same_as<T, const U>) tensor_view(const tensor_view<U, Rank>& other)
+  noexcept  // NOLINT(google-explicit-constructor): as T* to const T*
       : data_(other.data()), shape_(other.shape()), strides_(other.strides()) {}
 
   [[nodiscard]] T* data() const noexcept { return data_; }
@@ -46,27 +46,23 @@ class tensor_view {
 
   /// Element at `indices`, unchecked.
   template <std::convertible_to<index_t>... I>
-    requires(sizeof...(I) == Rank)
-  [[nodiscard]] T& operator()(I... indices) const noexcept {
+  requires(sizeof...(I) == Rank) [[nodiscard]] T& operator()(I... indices) const noexcept {
     return data_[offset({static_cast<index_t>(indices)...})];
   }
 
   /// Element at `indices`. Throws shape_error outside of the shape.
   template <std::convertible_to<index_t>... I>
-    requires(sizeof...(I) == Rank)
-  [[nodiscard]] T& at(I... indices) const {
+  requires(sizeof...(I) == Rank) [[nodiscard]] T& at(I... indices) const {
     const runnel::shape<Rank> where{static_cast<index_t>(indices)...};
     for (std::size_t i = 0; i < Rank; ++i) {
-      expect<shape_error>(where[i] >= 0 && where[i] < shape_[i], "tensor: index ", to_string(where), " is outside of shape ",
-                          to_string(shape_));
+      expect<shape_error>(where[i] >= 0 && where[i] < shape_[i], "tensor: index ", to_string(where),
+                          " is outside of shape ", to_string(shape_));
     }
     return data_[offset(where)];
   }
 
   /// Index `i` of the outermost axis, as a view of one rank less.
-  [[nodiscard]] tensor_view<T, Rank - 1> operator[](index_t i) const noexcept
-    requires(Rank >= 2)
-  {
+  [[nodiscard]] tensor_view<T, Rank - 1> operator[](index_t i) const noexcept requires(Rank >= 2) {
     runnel::shape<Rank - 1> sizes;
     std::array<index_t, Rank - 1> steps;
     std::copy(shape_.begin() + 1, shape_.end(), sizes.begin());
@@ -75,9 +71,7 @@ class tensor_view {
   }
 
   /// Row `i` of a matrix whose rows have no gaps.
-  [[nodiscard]] std::span<T> row(index_t i) const noexcept
-    requires(Rank == 2)
-  {
+  [[nodiscard]] std::span<T> row(index_t i) const noexcept requires(Rank == 2) {
     return {data_ + i * strides_[0], static_cast<std::size_t>(shape_[1])};
   }
 

@@ -39,8 +39,7 @@ class added_token_finder {
   explicit added_token_finder(std::vector<entry> entries) : entries_(std::move(entries)) {
     std::erase_if(entries_, [](const entry& candidate) { return candidate.text.empty(); });
     std::sort(entries_.begin(), entries_.end(), [](const entry& a, const entry& b) { return a.text < b.text; });
-    for (const auto& added : entries_)
-      begins_[static_cast<std::uint8_t>(added.text.front())] = true;
+    for (const auto& added : entries_) begins_[static_cast<std::uint8_t>(added.text.front())] = true;
   }
 
   /// Whether there is no token to find.
@@ -59,35 +58,27 @@ class added_token_finder {
       }
       std::size_t begin = at;
       at += found->text.size();
-      if (found->control ? !wanted.control : !wanted.user_defined)
-        continue;
+      if (found->control ? !wanted.control : !wanted.user_defined) continue;
       std::size_t end = at;
-      if (found->strip_left)
-        begin = std::max(done, without_trailing_space(text.substr(0, begin)));
-      if (found->strip_right)
-        end += leading_space(text.substr(end));
-      if (begin > done)
-        plain(text.substr(done, begin - done));
+      if (found->strip_left) begin = std::max(done, without_trailing_space(text.substr(0, begin)));
+      if (found->strip_right) end += leading_space(text.substr(end));
+      if (begin > done) plain(text.substr(done, begin - done));
       added(found->id);
       done = at = end;
     }
-    if (done < text.size())
-      plain(text.substr(done));
+    if (done < text.size()) plain(text.substr(done));
   }
 
  private:
   // Narrows the sorted entries byte by byte to those that go on as the text does.
   [[nodiscard]] const entry* longest_at(std::string_view text, std::size_t at) const noexcept {
-    if (!begins_[static_cast<std::uint8_t>(text[at])])
-      return nullptr;
+    if (!begins_[static_cast<std::uint8_t>(text[at])]) return nullptr;
     const entry* best = nullptr;
     const entry* low = entries_.data();
     const entry* high = low + entries_.size();
     for (std::size_t depth = 0; low != high; ++depth) {
-      if (low->text.size() == depth)
-        best = low++;  // texts differ, so at most one ends here
-      if (at + depth >= text.size())
-        break;
+      if (low->text.size() == depth) best = low++;  // texts differ, so at most one ends here
+      if (at + depth >= text.size()) break;
       const auto byte = static_cast<std::uint8_t>(text[at + depth]);
       const auto byte_at = [depth](const entry& e) { return static_cast<std::uint8_t>(e.text[depth]); };
       low = std::partition_point(low, high, [&](const entry& e) { return byte_at(e) < byte; });
@@ -100,8 +91,7 @@ class added_token_finder {
     std::size_t at = 0;
     while (at < text.size()) {
       const auto step = unicode::decode(text, at);
-      if (!unicode::is_whitespace(step.code_point))
-        break;
+      if (!unicode::is_whitespace(step.code_point)) break;
       at += step.length;
     }
     return at;
@@ -112,11 +102,9 @@ class added_token_finder {
     std::size_t end = text.size();
     while (end > 0) {
       std::size_t begin = end - 1;
-      while (begin > 0 && end - begin < 4 && (static_cast<std::uint8_t>(text[begin]) & 0xC0U) == 0x80U)
-        --begin;
+      while (begin > 0 && end - begin < 4 && (static_cast<std::uint8_t>(text[begin]) & 0xC0U) == 0x80U) --begin;
       const auto step = unicode::decode(text, begin);
-      if (begin + step.length != end || !unicode::is_whitespace(step.code_point))
-        break;
+      if (begin + step.length != end || !unicode::is_whitespace(step.code_point)) break;
       end = begin;
     }
     return end;

@@ -29,10 +29,8 @@ class merge_table {
   /// Takes rules over ids in [0, vocabulary_size). Of several for one pair the one with the largest rank counts.
   merge_table(std::vector<merge_rule> rules, std::size_t vocabulary_size) : rules_(std::move(rules)) {
     std::sort(rules_.begin(), rules_.end(), [](const merge_rule& a, const merge_rule& b) {
-      if (a.left != b.left)
-        return a.left < b.left;
-      if (a.right != b.right)
-        return a.right < b.right;
+      if (a.left != b.left) return a.left < b.left;
+      if (a.right != b.right) return a.right < b.right;
       return a.rank > b.rank;
     });
     const auto same_pair = [](const merge_rule& a, const merge_rule& b) {
@@ -40,10 +38,8 @@ class merge_table {
     };
     rules_.erase(std::unique(rules_.begin(), rules_.end(), same_pair), rules_.end());
     first_of_left_.assign(vocabulary_size + 1, 0);
-    for (const auto& rule : rules_)
-      ++first_of_left_[static_cast<std::size_t>(rule.left) + 1];
-    for (std::size_t id = 0; id < vocabulary_size; ++id)
-      first_of_left_[id + 1] += first_of_left_[id];
+    for (const auto& rule : rules_) ++first_of_left_[static_cast<std::size_t>(rule.left) + 1];
+    for (std::size_t id = 0; id < vocabulary_size; ++id) first_of_left_[id + 1] += first_of_left_[id];
   }
 
   /// The rule for a pair, or null.
@@ -88,12 +84,10 @@ class bpe_merger {
 
   /// Merges and appends the resulting ids to `out`.
   void finish(std::vector<std::int32_t>& out) {
-    if (symbols_.empty())
-      return;
+    if (symbols_.empty()) return;
     symbols_.back().next = -1;
     queue_.clear();
-    for (std::int32_t place = 0; symbols_[at(place)].next >= 0; ++place)
-      propose(place);
+    for (std::int32_t place = 0; symbols_[at(place)].next >= 0; ++place) propose(place);
     std::make_heap(queue_.begin(), queue_.end(), later{});
     while (!queue_.empty()) {
       std::pop_heap(queue_.begin(), queue_.end(), later{});
@@ -101,8 +95,7 @@ class bpe_merger {
       queue_.pop_back();
       merge(best);
     }
-    for (std::int32_t place = 0; place >= 0; place = symbols_[at(place)].next)
-      out.push_back(symbols_[at(place)].id);
+    for (std::int32_t place = 0; place >= 0; place = symbols_[at(place)].next) out.push_back(symbols_[at(place)].id);
   }
 
  private:
@@ -129,28 +122,23 @@ class bpe_merger {
   bool propose(std::int32_t place) {
     const auto& left = symbols_[at(place)];
     const auto* const rule = rules_->find(left.id, symbols_[at(left.next)].id);
-    if (rule != nullptr)
-      queue_.push_back({rule, place});
+    if (rule != nullptr) queue_.push_back({rule, place});
     return rule != nullptr;
   }
 
   void merge(const candidate& best) {
     auto& left = symbols_[at(best.place)];
-    if (left.id != best.rule->left || left.next < 0)
-      return;  // a neighbour was merged meanwhile
+    if (left.id != best.rule->left || left.next < 0) return;  // a neighbour was merged meanwhile
     auto& right = symbols_[at(left.next)];
-    if (right.id != best.rule->right)
-      return;
+    if (right.id != best.rule->right) return;
     left.id = best.rule->merged;
     left.next = right.next;
     right.id = -1;
     if (left.next >= 0) {
       symbols_[at(left.next)].previous = best.place;
-      if (propose(best.place))
-        std::push_heap(queue_.begin(), queue_.end(), later{});
+      if (propose(best.place)) std::push_heap(queue_.begin(), queue_.end(), later{});
     }
-    if (left.previous >= 0 && propose(left.previous))
-      std::push_heap(queue_.begin(), queue_.end(), later{});
+    if (left.previous >= 0 && propose(left.previous)) std::push_heap(queue_.begin(), queue_.end(), later{});
   }
 
   const merge_table* rules_;

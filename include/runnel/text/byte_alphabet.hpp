@@ -32,10 +32,8 @@ inline constexpr auto byte_alphabet = make_byte_alphabet();
 
 [[nodiscard]] consteval std::array<std::int16_t, 324> invert_byte_alphabet() {
   std::array<std::int16_t, 324> bytes{};
-  for (auto& byte : bytes)
-    byte = -1;
-  for (std::size_t byte = 0; byte < 256; ++byte)
-    bytes[byte_alphabet[byte]] = static_cast<std::int16_t>(byte);
+  for (auto& byte : bytes) byte = -1;
+  for (std::size_t byte = 0; byte < 256; ++byte) bytes[byte_alphabet[byte]] = static_cast<std::int16_t>(byte);
   return bytes;
 }
 
@@ -48,8 +46,7 @@ inline constexpr auto alphabet_bytes = invert_byte_alphabet();
 [[nodiscard]] inline std::string to_byte_alphabet(std::string_view bytes) {
   std::string out;
   out.reserve(bytes.size());
-  for (const char byte : bytes)
-    unicode::append(out, detail::byte_alphabet[static_cast<std::uint8_t>(byte)]);
+  for (const char byte : bytes) unicode::append(out, detail::byte_alphabet[static_cast<std::uint8_t>(byte)]);
   return out;
 }
 
@@ -59,11 +56,9 @@ inline constexpr auto alphabet_bytes = invert_byte_alphabet();
   out.reserve(text.size());
   for (std::size_t at = 0; at < text.size();) {
     const auto step = unicode::decode(text, at);
-    if (step.kind != unicode::sequence_kind::valid || step.code_point >= detail::alphabet_bytes.size())
-      return {};
+    if (step.kind != unicode::sequence_kind::valid || step.code_point >= detail::alphabet_bytes.size()) return {};
     const auto byte = detail::alphabet_bytes[step.code_point];
-    if (byte < 0)
-      return {};
+    if (byte < 0) return {};
     out.push_back(static_cast<char>(static_cast<std::uint8_t>(byte)));
     at += step.length;
   }

@@ -74,8 +74,7 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
 /// Names of the built-in formats.
 [[nodiscard]] inline std::vector<std::string_view> chat_format_names() {
   std::vector<std::string_view> names;
-  for (const auto& row : detail::chat_format_table)
-    names.push_back(row[0]);
+  for (const auto& row : detail::chat_format_table) names.push_back(row[0]);
   return names;
 }
 
@@ -83,8 +82,7 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
 [[nodiscard]] inline chat_format find_chat_format(std::string_view name) {
   std::string names;
   for (const auto& row : detail::chat_format_table) {
-    if (row[0] == name)
-      return detail::make_chat_format(row);
+    if (row[0] == name) return detail::make_chat_format(row);
     names += message(names.empty() ? "" : ", ", row[0]);
   }
   throw config_error(message("chat format \"", name, "\" is unknown, expected one of ", names));
@@ -103,11 +101,9 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
       {"<|assistant|>", "<|end|>", "phi3"},
   }};
   for (const auto& [sign, token, name] : rules) {
-    if (written.find(sign) == std::string_view::npos)
-      continue;
+    if (written.find(sign) == std::string_view::npos) continue;
     const auto id = vocabulary.find(token);
-    if (id && vocabulary.is_special(*id))
-      return find_chat_format(name);
+    if (id && vocabulary.is_special(*id)) return find_chat_format(name);
   }
   return find_chat_format("plain");
 }
@@ -173,8 +169,7 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
   expect(place != std::string_view::npos, "chat format \"", format.name, "\": source_prefix: expected ",
          detail::instruction_placeholder);
   std::string_view after = prefix.substr(place + detail::instruction_placeholder.size());
-  if (instruction.empty() && after.starts_with('\n'))
-    after.remove_prefix(1);
+  if (instruction.empty() && after.starts_with('\n')) after.remove_prefix(1);
   const std::array parts{text_part{prefix.substr(0, place), true, true}, text_part{instruction, false, false},
                          text_part{after, true, true}};
   auto ids = vocabulary.encode_parts(parts);

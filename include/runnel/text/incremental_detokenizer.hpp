@@ -30,8 +30,7 @@ class incremental_detokenizer {
   [[nodiscard]] std::string push(std::int32_t id) {
     expect(vocabulary_ != nullptr, "incremental_detokenizer: was made without a tokenizer");
     const auto piece = vocabulary_->piece(id);
-    if (skip_special_ && vocabulary_->is_special(id))
-      return {};
+    if (skip_special_ && vocabulary_->is_special(id)) return {};
     std::string bytes(held_.data(), num_held_);
     bytes += piece;
     const std::size_t tail = unicode::incomplete_tail(bytes);

@@ -40,12 +40,10 @@ struct scanned_char {
 };
 
 [[nodiscard]] constexpr scanned_char scan(std::string_view text, std::size_t at) noexcept {
-  if (at >= text.size())
-    return {};
+  if (at >= text.size()) return {};
   const auto step = unicode::decode(text, at);
   scanned_char out{step.code_point, step.length, char_class::other};
-  if (step.kind != unicode::sequence_kind::valid)
-    return out;
+  if (step.kind != unicode::sequence_kind::valid) return out;
   if (unicode::is_whitespace(step.code_point)) {
     out.kind = char_class::space;
   } else if (const auto group = unicode::category_of(step.code_point); group == unicode::category::letter) {
@@ -59,31 +57,26 @@ struct scanned_char {
 /// End of the longest run of `wanted` that begins at `at`, of at most `limit` characters.
 [[nodiscard]] constexpr std::size_t run_end(std::string_view text, std::size_t at, char_class wanted,
                                             std::size_t limit = static_cast<std::size_t>(-1)) noexcept {
-  for (auto c = scan(text, at); limit != 0 && c.is(wanted); c = scan(text, at), --limit)
-    at += c.length;
+  for (auto c = scan(text, at); limit != 0 && c.is(wanted); c = scan(text, at), --limit) at += c.length;
   return at;
 }
 
 /// End of `'s 't 're 've 'm 'll 'd` at `at`, or `at` where there is none. With `any_case` letters match as they do
 /// under a case-insensitive regular expression.
 [[nodiscard]] constexpr std::size_t contraction_end(std::string_view text, std::size_t at, bool any_case) noexcept {
-  if (at >= text.size() || text[at] != '\'')
-    return at;
+  if (at >= text.size() || text[at] != '\'') return at;
   const auto first = scan(text, at + 1);
-  if (first.length == 0)
-    return at;
+  if (first.length == 0) return at;
   const auto same = [any_case](const scanned_char& c, char letter) {
     return any_case ? unicode::matches_ignoring_case(c.code_point, letter)
                     : c.code_point == static_cast<char32_t>(letter);
   };
   const std::size_t after_first = at + 1 + first.length;
   for (const char letter : {'s', 't', 'm', 'd'}) {
-    if (same(first, letter))
-      return after_first;
+    if (same(first, letter)) return after_first;
   }
   const auto second = scan(text, after_first);
-  if (second.length == 0)
-    return at;
+  if (second.length == 0) return at;
   const bool two = (same(first, 'r') && same(second, 'e')) || (same(first, 'v') && same(second, 'e')) ||
                    (same(first, 'l') && same(second, 'l'));
   return two ? after_first + second.length : at;
@@ -101,28 +94,22 @@ struct scanned_char {
 }
 
 [[nodiscard]] constexpr std::size_t gpt2_end(std::string_view text, std::size_t at) noexcept {
-  if (const auto end = contraction_end(text, at, false); end != at)
-    return end;
+  if (const auto end = contraction_end(text, at, false); end != at) return end;
   const auto first = scan(text, at);
-  if (!first.is(char_class::space))
-    return run_end(text, at, first.kind);
+  if (!first.is(char_class::space)) return run_end(text, at, first.kind);
   if (first.code_point == U' ') {
     const auto second = scan(text, at + 1);
-    if (second.length != 0 && !second.is(char_class::space))
-      return run_end(text, at + 1, second.kind);
+    if (second.length != 0 && !second.is(char_class::space)) return run_end(text, at + 1, second.kind);
   }
   return space_end(text, at);
 }
 
 /// Llama 3's pattern; Qwen2's is the same with `number_run` 1.
 [[nodiscard]] constexpr std::size_t llama3_end(std::string_view text, std::size_t at, std::size_t number_run) noexcept {
-  if (const auto end = contraction_end(text, at, true); end != at)
-    return end;
+  if (const auto end = contraction_end(text, at, true); end != at) return end;
   const auto first = scan(text, at);
-  if (first.is(char_class::letter))
-    return run_end(text, at, char_class::letter);
-  if (first.is(char_class::number))
-    return run_end(text, at, char_class::number, number_run);
+  if (first.is(char_class::letter)) return run_end(text, at, char_class::letter);
+  if (first.is(char_class::number)) return run_end(text, at, char_class::number, number_run);
   const auto second = scan(text, at + first.length);
   if (!first.is_line_break() && second.is(char_class::letter)) {
     return run_end(text, at + first.length, char_class::letter);
@@ -130,8 +117,7 @@ struct scanned_char {
   const bool spaced_signs = first.code_point == U' ' && second.is(char_class::other);
   if (first.is(char_class::other) || spaced_signs) {
     std::size_t end = run_end(text, at + first.length, char_class::other);
-    while (end < text.size() && (text[end] == '\r' || text[end] == '\n'))
-      ++end;
+    while (end < text.size() && (text[end] == '\r' || text[end] == '\n')) ++end;
     return end;
   }
   // `\s*[\r\n]+` reaches to the last line break of the run, if there is one.
@@ -139,8 +125,7 @@ struct scanned_char {
   std::size_t end = at;
   for (auto c = scan(text, end); c.is(char_class::space); c = scan(text, end)) {
     end += c.length;
-    if (c.is_line_break())
-      after_break = end;
+    if (c.is_line_break()) after_break = end;
   }
   return after_break != at ? after_break : space_end(text, at);
 }
@@ -209,8 +194,7 @@ inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 12>
 /// The name of a kind as GGUF spells it.
 [[nodiscard]] constexpr std::string_view pre_tokenizer_name(pre_tokenizer_kind kind) noexcept {
   for (const auto& [name, named] : pre_tokenizer_names) {
-    if (named == kind)
-      return name;
+    if (named == kind) return name;
   }
   return "unknown";
 }
@@ -220,8 +204,7 @@ inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 12>
 [[nodiscard]] inline pre_tokenizer_kind find_pre_tokenizer(std::string_view name, std::string_view source_name) {
   std::string supported;
   for (const auto& [known, kind] : pre_tokenizer_names) {
-    if (known == name)
-      return kind;
+    if (known == name) return kind;
     supported += (supported.empty() ? "" : ", ");
     supported += known;
   }

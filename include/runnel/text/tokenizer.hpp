@@ -56,8 +56,7 @@ class tokenizer {
     expect_format(!data_.tokens.empty(), "the vocabulary is empty");
     expect_format(data_.tokens.size() <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
                   "the vocabulary has more than 2^31 - 1 tokens");
-    if (data_.types.empty())
-      data_.types.assign(data_.tokens.size(), token_type::normal);
+    if (data_.types.empty()) data_.types.assign(data_.tokens.size(), token_type::normal);
     expect_format(data_.types.size() == data_.tokens.size(), "there are ", data_.types.size(), " token types for ",
                   data_.tokens.size(), " tokens");
     check_ids();
@@ -118,8 +117,7 @@ class tokenizer {
     std::string out;
     for (const auto id : ids) {
       const auto bytes = piece(id);
-      if (!skip_special || !is_special(id))
-        out += bytes;
+      if (!skip_special || !is_special(id)) out += bytes;
     }
     return out;
   }
@@ -200,10 +198,8 @@ class tokenizer {
     check_id("unknown", data_.unknown);
     check_id("padding", data_.padding);
     check_id("missing byte", data_.missing_byte);
-    for (const auto id : data_.eos_ids)
-      check_id("eos", id);
-    for (const auto& rule : data_.added_rules)
-      check_id("added token", rule.id);
+    for (const auto id : data_.eos_ids) check_id("eos", id);
+    for (const auto& rule : data_.added_rules) check_id("added token", rule.id);
     std::sort(data_.eos_ids.begin(), data_.eos_ids.end());
     data_.eos_ids.erase(std::unique(data_.eos_ids.begin(), data_.eos_ids.end()), data_.eos_ids.end());
     expect_format(!data_.add_bos || data_.bos.has_value(), "bos is to be added, but no bos id is given");
@@ -216,29 +212,24 @@ class tokenizer {
   void build_ids() {
     ids_.reserve(data_.tokens.size());
     for (std::size_t id = 0; id < data_.tokens.size(); ++id) {
-      if (data_.tokens[id].empty())
-        data_.types[id] = token_type::unused;
-      if (data_.types[id] == token_type::unused)
-        continue;
+      if (data_.tokens[id].empty()) data_.types[id] = token_type::unused;
+      if (data_.types[id] == token_type::unused) continue;
       const auto [earlier, is_new] = ids_.emplace(data_.tokens[id], static_cast<std::int32_t>(id));
       expect_format(is_new, "tokens ", earlier->second, " and ", id, " are both \"", data_.tokens[id], '"');
     }
     // Unused ids can still be asked for by name where no other token has it.
     for (std::size_t id = 0; id < data_.tokens.size(); ++id) {
-      if (!data_.tokens[id].empty())
-        ids_.emplace(data_.tokens[id], static_cast<std::int32_t>(id));
+      if (!data_.tokens[id].empty()) ids_.emplace(data_.tokens[id], static_cast<std::int32_t>(id));
     }
   }
 
   // The bytes of `<0x0A>`.
   [[nodiscard]] static std::optional<char> parse_byte_token(std::string_view token) noexcept {
-    if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>')
-      return {};
+    if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return {};
     int value = 0;
     for (const char digit : token.substr(3, 2)) {
       const auto place = std::string_view("0123456789ABCDEFabcdef").find(digit);
-      if (place == std::string_view::npos)
-        return {};
+      if (place == std::string_view::npos) return {};
       value = value * 16 + static_cast<int>(place < 16 ? place : place - 6);
     }
     return static_cast<char>(static_cast<unsigned char>(value));
@@ -266,10 +257,8 @@ class tokenizer {
     for (std::size_t byte = 0; byte < byte_ids_.size(); ++byte) {
       byte_ids_[byte] = -1;
       const auto found = find(unicode::encode(detail::byte_alphabet[byte]));
-      if (found && can_be_text(*found))
-        byte_ids_[byte] = *found;
-      if (byte_ids_[byte] < 0)
-        missing_bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+      if (found && can_be_text(*found)) byte_ids_[byte] = *found;
+      if (byte_ids_[byte] < 0) missing_bytes_.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
     }
     expect_format(missing_bytes_.size() < byte_ids_.size(),
                   "no token stands for a single byte, expected a byte-level vocabulary in GPT-2's alphabet");
@@ -297,8 +286,7 @@ class tokenizer {
       merged = left + right;
       const merge_rule rule{id_of(left), id_of(right), id_of(merged), static_cast<std::uint32_t>(rank)};
       // Text never becomes markup, whatever the merges say.
-      if (can_be_text(rule.left) && can_be_text(rule.right) && can_be_text(rule.merged))
-        rules.push_back(rule);
+      if (can_be_text(rule.left) && can_be_text(rule.right) && can_be_text(rule.merged)) rules.push_back(rule);
     }
     merges_ = merge_table(std::move(rules), data_.tokens.size());
     data_.merges = {};
@@ -306,14 +294,12 @@ class tokenizer {
 
   void build_added() {
     std::unordered_map<std::int32_t, const added_token_rule*> rules;
-    for (const auto& rule : data_.added_rules)
-      rules.emplace(rule.id, &rule);
+    for (const auto& rule : data_.added_rules) rules.emplace(rule.id, &rule);
     std::vector<added_token_finder::entry> raw;
     std::vector<added_token_finder::entry> normalized;
     for (std::size_t place = 0; place < data_.tokens.size(); ++place) {
       const bool control = is_markup(data_.types[place]);
-      if (!control && data_.types[place] != token_type::user_defined)
-        continue;
+      if (!control && data_.types[place] != token_type::user_defined) continue;
       const auto id = static_cast<std::int32_t>(place);
       const auto found = rules.find(id);
       const added_token_rule rule = found == rules.end() ? added_token_rule{} : *found->second;
@@ -327,16 +313,14 @@ class tokenizer {
   template <class Plain, class Added>
   void split_normalized(std::string_view text, added_token_finder::filter wanted, const Plain& plain,
                         const Added& added) const {
-    if (normalized_added_.empty())
-      return plain(text);
+    if (normalized_added_.empty()) return plain(text);
     const std::string form = data_.nfc ? unicode::nfc(text) : std::string();
     normalized_added_.split(data_.nfc ? std::string_view(form) : text, wanted, plain, added);
   }
 
   void encode_run(std::string_view run, missing_byte_policy missing, bpe_merger& merger,
                   std::vector<std::int32_t>& ids) const {
-    if (run.empty())
-      return;
+    if (run.empty()) return;
     const std::string form = data_.nfc ? unicode::nfc(run) : std::string();
     for_each_piece(data_.pre_tokenizer, data_.nfc ? std::string_view(form) : run,
                    [&](std::string_view piece) { encode_piece(piece, missing, merger, ids); });
@@ -346,8 +330,7 @@ class tokenizer {
                     std::vector<std::int32_t>& ids) const {
     if (data_.ignore_merges) {
       const auto whole = find(to_byte_alphabet(piece));
-      if (whole && data_.types[static_cast<std::size_t>(*whole)] == token_type::normal)
-        return ids.push_back(*whole);
+      if (whole && data_.types[static_cast<std::size_t>(*whole)] == token_type::normal) return ids.push_back(*whole);
     }
     merger.clear();
     for (const char byte : piece) {
@@ -356,11 +339,9 @@ class tokenizer {
       if (id < 0) {
         expect(missing == missing_byte_policy::as_vocabulary, data_.source_name, ": the text has byte ",
                static_cast<int>(value), ", which no token of the vocabulary can make");
-        if (!data_.missing_byte)
-          continue;
+        if (!data_.missing_byte) continue;
         id = *data_.missing_byte;
-        if (data_.fuse_missing && !merger.empty() && merger.back() == id)
-          continue;
+        if (data_.fuse_missing && !merger.empty() && merger.back() == id) continue;
       }
       merger.push(id);
     }

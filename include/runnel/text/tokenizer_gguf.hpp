@@ -32,8 +32,7 @@ namespace runnel::text {
   if (file.contains("tokenizer.ggml.token_type")) {
     const auto types = file.numbers<std::int32_t>("tokenizer.ggml.token_type");
     data.types.reserve(types.size());
-    for (const auto type : types)
-      data.types.push_back(static_cast<token_type>(type));
+    for (const auto type : types) data.types.push_back(static_cast<token_type>(type));
     expect<format_error>(types.size() == tokens.size(), file.name(), ": tokenizer.ggml.token_type has ", types.size(),
                          " elements for ", tokens.size(), " tokens");
   }
@@ -48,8 +47,7 @@ namespace runnel::text {
   }
 
   const auto id_at = [&](std::string_view key) -> std::optional<std::int32_t> {
-    if (!file.contains(key))
-      return {};
+    if (!file.contains(key)) return {};
     const auto id = file.get<std::int64_t>(key);
     expect<format_error>(id >= 0 && static_cast<std::uint64_t>(id) < tokens.size(), file.name(), ": ", key, ' ', id,
                          " is outside the vocabulary of ", tokens.size());
@@ -59,8 +57,7 @@ namespace runnel::text {
   data.unknown = id_at("tokenizer.ggml.unknown_token_id");
   data.padding = id_at("tokenizer.ggml.padding_token_id");
   for (const auto* const name : {"eos", "eot", "eom"}) {
-    if (const auto id = id_at(message("tokenizer.ggml.", name, "_token_id")))
-      data.eos_ids.push_back(*id);
+    if (const auto id = id_at(message("tokenizer.ggml.", name, "_token_id"))) data.eos_ids.push_back(*id);
   }
   data.add_bos = file.get_or<bool>("tokenizer.ggml.add_bos_token",
                                    data.pre_tokenizer == pre_tokenizer_kind::llama3 && data.bos.has_value());

@@ -52,12 +52,10 @@ class tokenizer_json_reader {
     read_added_tokens();
     read_merges();
     read_unknown();
-    if (const auto* const normalizer = root_.find("normalizer"))
-      read_normalizer(*normalizer, "normalizer");
+    if (const auto* const normalizer = root_.find("normalizer")) read_normalizer(*normalizer, "normalizer");
     read_pre_tokenizer();
     check_decoder();
-    if (const auto* const processor = root_.find("post_processor"))
-      read_post_processor(*processor);
+    if (const auto* const processor = root_.find("post_processor")) read_post_processor(*processor);
     return std::move(data_);
   }
 
@@ -69,18 +67,15 @@ class tokenizer_json_reader {
 
   void check_model() const {
     const auto type = model_.text_or("type", "BPE");
-    if (type != "BPE")
-      fail("model.type \"", type, "\" is not supported yet, expected byte-level BPE");
+    if (type != "BPE") fail("model.type \"", type, "\" is not supported yet, expected byte-level BPE");
     if (model_.flag_or("byte_fallback", false)) {
       fail("model.byte_fallback (as SentencePiece has it) is not supported yet, expected byte-level BPE");
     }
     for (const auto* const key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      if (!model_.text_or(key, "").empty())
-        fail("model.", key, " is not supported, expected none");
+      if (!model_.text_or(key, "").empty()) fail("model.", key, " is not supported, expected none");
     }
     const auto* const dropout = model_.find("dropout");
-    if (dropout != nullptr && *dropout != 0)
-      fail("model.dropout makes ids random and is not supported");
+    if (dropout != nullptr && *dropout != 0) fail("model.dropout makes ids random and is not supported");
   }
 
   // Places a token; ids may leave holes, but not so many that a small file makes a large table.
@@ -103,8 +98,7 @@ class tokenizer_json_reader {
 
   void read_vocabulary() {
     const auto vocabulary = model_.object("vocab");
-    if (vocabulary.value().empty())
-      fail("model.vocab is empty");
+    if (vocabulary.value().empty()) fail("model.vocab is empty");
     const std::size_t count = vocabulary.value().size();
     data_.tokens.reserve(count);
     data_.types.reserve(count);
@@ -114,8 +108,7 @@ class tokenizer_json_reader {
   }
 
   void read_added_tokens() {
-    if (root_.find("added_tokens") == nullptr)
-      return;
+    if (root_.find("added_tokens") == nullptr) return;
     const auto& list = root_.array("added_tokens");
     const std::size_t count = data_.tokens.size() + list.size();
     for (std::size_t i = 0; i < list.size(); ++i) {
@@ -125,12 +118,10 @@ class tokenizer_json_reader {
       rule.strip_left = token.flag_or("lstrip", false);
       rule.strip_right = token.flag_or("rstrip", false);
       rule.normalized = token.flag_or("normalized", false);
-      if (token.flag_or("single_word", false))
-        fail(token.path_to("single_word"), " is not supported, expected false");
+      if (token.flag_or("single_word", false)) fail(token.path_to("single_word"), " is not supported, expected false");
       const bool special = token.flag_or("special", false);
       place(token.text("content"), rule.id, count, special ? token_type::control : token_type::user_defined);
-      if (rule.strip_left || rule.strip_right || rule.normalized)
-        data_.added_rules.push_back(rule);
+      if (rule.strip_left || rule.strip_right || rule.normalized) data_.added_rules.push_back(rule);
     }
   }
 
@@ -142,8 +133,7 @@ class tokenizer_json_reader {
       if (merge.is_string()) {
         const auto& both = merge.get_ref<const std::string&>();
         const auto space = both.find(' ', 1);
-        if (space == std::string::npos)
-          model_.fail(message("model.merges[", i, ']'), "two tokens and a space", merge);
+        if (space == std::string::npos) model_.fail(message("model.merges[", i, ']'), "two tokens and a space", merge);
         data_.merges.emplace_back(both.substr(0, space), both.substr(space + 1));
       } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
         data_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
@@ -155,14 +145,12 @@ class tokenizer_json_reader {
 
   [[nodiscard]] std::int32_t need_token(const std::string& token, std::string_view where) const {
     const auto found = std::find(data_.tokens.begin(), data_.tokens.end(), token);
-    if (found == data_.tokens.end())
-      fail(where, ": token \"", token, "\" is not in the vocabulary");
+    if (found == data_.tokens.end()) fail(where, ": token \"", token, "\" is not in the vocabulary");
     return static_cast<std::int32_t>(found - data_.tokens.begin());
   }
 
   void read_unknown() {
-    if (model_.find("unk_token") == nullptr)
-      return;
+    if (model_.find("unk_token") == nullptr) return;
     data_.unknown = data_.missing_byte = need_token(model_.text("unk_token"), "model.unk_token");
     data_.fuse_missing = model_.flag_or("fuse_unk", false);
   }
@@ -170,18 +158,15 @@ class tokenizer_json_reader {
   // Members of a Sequence, or the value itself.
   [[nodiscard]] static std::vector<const nlohmann::json*> steps_of(const io::json_object& value, const char* key) {
     std::vector<const nlohmann::json*> steps;
-    if (value.text("type") != "Sequence")
-      return {&value.value()};
-    for (const auto& step : value.array(key))
-      steps.push_back(&step);
+    if (value.text("type") != "Sequence") return {&value.value()};
+    for (const auto& step : value.array(key)) steps.push_back(&step);
     return steps;
   }
 
   void read_normalizer(const nlohmann::json& value, const std::string& where) {
     for (const auto* const step : steps_of({value, data_.source_name, where}, "normalizers")) {
       const auto type = io::json_object(*step, data_.source_name, where).text("type");
-      if (type != "NFC")
-        fail(where, " \"", type, "\" is not supported, expected NFC or none");
+      if (type != "NFC") fail(where, " \"", type, "\" is not supported, expected NFC or none");
       data_.nfc = true;
     }
   }
@@ -219,20 +204,17 @@ class tokenizer_json_reader {
       fail("pre_tokenizer: Split is supported as Isolated and not inverted only");
     }
     for (const auto& [known, kind] : known_patterns) {
-      if (pattern == known)
-        return kind;
+      if (pattern == known) return kind;
     }
     fail("pre_tokenizer: the pattern ", pattern, " is not supported, expected that of GPT-2, Llama 3 or Qwen2");
   }
 
   void check_decoder() const {
     const auto* const decoder = root_.find("decoder");
-    if (decoder == nullptr)
-      return;
+    if (decoder == nullptr) return;
     for (const auto* const step : steps_of({*decoder, data_.source_name, "decoder"}, "decoders")) {
       const auto type = io::json_object(*step, data_.source_name, "decoder").text("type");
-      if (type != "ByteLevel")
-        fail("decoder \"", type, "\" is not supported yet, expected ByteLevel (byte-level BPE)");
+      if (type != "ByteLevel") fail("decoder \"", type, "\" is not supported yet, expected ByteLevel (byte-level BPE)");
     }
   }
 
@@ -241,14 +223,11 @@ class tokenizer_json_reader {
     const std::string where = "post_processor";
     for (const auto* const step : steps_of({value, data_.source_name, where}, "processors")) {
       const io::json_object processor(*step, data_.source_name, where);
-      if (processor.text("type") != "TemplateProcessing")
-        continue;
+      if (processor.text("type") != "TemplateProcessing") continue;
       const auto& single = processor.array("single");
-      if (single.empty())
-        continue;
+      if (single.empty()) continue;
       const io::json_object first(single[0], data_.source_name, where + ".single[0]");
-      if (first.find("SpecialToken") == nullptr)
-        continue;
+      if (first.find("SpecialToken") == nullptr) continue;
       data_.bos = need_token(first.object("SpecialToken").text("id"), where);
       data_.add_bos = true;
     }
@@ -268,8 +247,7 @@ class tokenizer_companions {
     read_tokenizer_config();
     read_generation_config();
     const auto separate = folder_ / "chat_template.jinja";
-    if (!exists(separate))
-      return;
+    if (!exists(separate)) return;
     const io::mapped_file file(separate);
     expect<format_error>(file.bytes().size() <= most_config_bytes, file.name(), ": is too large for a chat template");
     data_->chat_template.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
@@ -284,8 +262,7 @@ class tokenizer_companions {
   // A token is written as its text or as an object with its `content`.
   [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, const char* key) const {
     const auto* const member = config.find(key);
-    if (member == nullptr)
-      return {};
+    if (member == nullptr) return {};
     const auto token = member->is_object() ? config.object(key).text("content") : config.text(key);
     const auto found = std::find(data_->tokens.begin(), data_->tokens.end(), token);
     expect<format_error>(found != data_->tokens.end(), config.source_name(), ": ", key, ": token \"", token,
@@ -295,52 +272,42 @@ class tokenizer_companions {
 
   void read_tokenizer_config() {
     const auto path = folder_ / "tokenizer_config.json";
-    if (!exists(path))
-      return;
+    if (!exists(path)) return;
     const auto root = io::read_json_file(path, most_config_bytes);
     const io::json_object config(root, path.string());
-    if (const auto id = token_at(config, "bos_token"))
-      data_->bos = id;
-    if (const auto id = token_at(config, "unk_token"))
-      data_->unknown = id;
-    if (const auto id = token_at(config, "pad_token"))
-      data_->padding = id;
-    if (const auto id = token_at(config, "eos_token"))
-      data_->eos_ids.push_back(*id);
+    if (const auto id = token_at(config, "bos_token")) data_->bos = id;
+    if (const auto id = token_at(config, "unk_token")) data_->unknown = id;
+    if (const auto id = token_at(config, "pad_token")) data_->padding = id;
+    if (const auto id = token_at(config, "eos_token")) data_->eos_ids.push_back(*id);
     data_->add_bos = config.flag_or("add_bos_token", data_->add_bos) && data_->bos.has_value();
     read_chat_template(config);
   }
 
   void read_chat_template(const io::json_object& config) {
     const auto* const member = config.find("chat_template");
-    if (member == nullptr)
-      return;
+    if (member == nullptr) return;
     if (!member->is_array()) {
       data_->chat_template = config.text("chat_template");
       return;
     }
     for (std::size_t i = 0; i < member->size(); ++i) {
       const io::json_object named((*member)[i], config.source_name(), message("chat_template[", i, ']'));
-      if (i == 0 || named.text("name") == "default")
-        data_->chat_template = named.text("template");
+      if (i == 0 || named.text("name") == "default") data_->chat_template = named.text("template");
     }
   }
 
   void read_generation_config() {
     const auto path = folder_ / "generation_config.json";
-    if (!exists(path))
-      return;
+    if (!exists(path)) return;
     const auto root = io::read_json_file(path, most_config_bytes);
     const io::json_object config(root, path.string());
     const auto* const eos = config.find("eos_token_id");
-    if (eos == nullptr)
-      return;
+    if (eos == nullptr) return;
     if (!eos->is_array()) {
       data_->eos_ids.push_back(config.id("eos_token_id"));
       return;
     }
-    for (const auto& id : *eos)
-      data_->eos_ids.push_back(config.to_id(id, "eos_token_id"));
+    for (const auto& id : *eos) data_->eos_ids.push_back(config.to_id(id, "eos_token_id"));
   }
 
   std::filesystem::path folder_;
@@ -363,8 +330,7 @@ class tokenizer_companions {
 /// \throws io_error if a file cannot be read \throws format_error as above
 [[nodiscard]] inline tokenizer_data read_tokenizer_json(std::filesystem::path path) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored))
-    path /= "tokenizer.json";
+  if (std::filesystem::is_directory(path, ignored)) path /= "tokenizer.json";
   const auto root = io::read_json_file(path, detail::most_tokenizer_bytes);
   auto data = detail::tokenizer_json_reader(root, path.string()).read();
   detail::tokenizer_companions(path.parent_path(), data).read();

@@ -28,8 +28,7 @@ enum class text_unit : std::uint8_t {
   constexpr std::array<std::pair<std::string_view, text_unit>, 3> names{
       {{"word", text_unit::word}, {"char", text_unit::character}, {"token", text_unit::token}}};
   for (const auto& [known, unit] : names) {
-    if (known == name)
-      return unit;
+    if (known == name) return unit;
   }
   throw config_error(message("source unit \"", name, "\" is unknown, expected one of word, char, token"));
 }
@@ -86,10 +85,8 @@ class word_splitter {
         return;
       }
       const char32_t code_point = valid ? step.code_point : 0;
-      if (unit_ == text_unit::character && !continues(code_point))
-        end_unit(units);
-      if (current_.empty() && after_space_ && unit_ != text_unit::word)
-        current_ = " ";
+      if (unit_ == text_unit::character && !continues(code_point)) end_unit(units);
+      if (current_.empty() && after_space_ && unit_ != text_unit::word) current_ = " ";
       current_ += bytes;
       begun_ = true;
       after_space_ = false;
@@ -106,22 +103,19 @@ class word_splitter {
       joined_ = false;
       return true;
     }
-    if (is_flag_half(code_point) && is_flag_half(previous_) && !joined_)
-      return joined_ = true;
+    if (is_flag_half(code_point) && is_flag_half(previous_) && !joined_) return joined_ = true;
     joined_ = false;
     const bool is_skin_tone = code_point >= 0x1F3FB && code_point <= 0x1F3FF;
     return unicode::is_mark(code_point) || code_point == joiner || previous_ == joiner || is_skin_tone;
   }
 
   void end_unit(std::vector<std::string>& units) {
-    if (current_.empty())
-      return;
+    if (current_.empty()) return;
     if (unit_ == text_unit::token) {
       // A vocabulary that changes the text or lacks bytes of it still must not lose any.
       const auto ids = vocabulary_->encode(current_);
       if (vocabulary_->decode(ids) == current_) {
-        for (const auto id : ids)
-          units.emplace_back(vocabulary_->piece(id));
+        for (const auto id : ids) units.emplace_back(vocabulary_->piece(id));
         current_.clear();
         return;
       }

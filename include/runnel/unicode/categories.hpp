@@ -23,8 +23,7 @@ namespace detail {
 
 [[nodiscard]] consteval std::array<category, 128> ascii_categories() {
   std::array<category, 128> table{};
-  for (std::size_t c = 0; c < table.size(); ++c)
-    table[c] = search_category(static_cast<char32_t>(c));
+  for (std::size_t c = 0; c < table.size(); ++c) table[c] = search_category(static_cast<char32_t>(c));
   return table;
 }
 
@@ -34,8 +33,7 @@ inline constexpr auto ascii_category = ascii_categories();
 
 /// Category of a code point, as Unicode 16 has it. Values above U+10FFFF are `other`. Logarithmic; a table for ASCII.
 [[nodiscard]] constexpr category category_of(char32_t code_point) noexcept {
-  if (code_point < 128)
-    return detail::ascii_category[code_point];
+  if (code_point < 128) return detail::ascii_category[code_point];
   return code_point > 0x10FFFF ? category::other : detail::search_category(code_point);
 }
 
@@ -58,10 +56,8 @@ inline constexpr auto ascii_category = ascii_categories();
 
 /// `\s`: the property White_Space (25 code points, among them no-break spaces, line and paragraph separators).
 [[nodiscard]] constexpr bool is_whitespace(char32_t c) noexcept {
-  if (c <= 0x20)
-    return c == 0x20 || (c >= 0x09 && c <= 0x0D);
-  if (c < 0x85)
-    return false;
+  if (c <= 0x20) return c == 0x20 || (c >= 0x09 && c <= 0x0D);
+  if (c < 0x85) return false;
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
          c == 0x202F || c == 0x205F || c == 0x3000;
 }

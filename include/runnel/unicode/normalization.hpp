@@ -33,8 +33,7 @@ struct ranked_code_point {
 };
 
 [[nodiscard]] constexpr std::uint8_t combining_class(char32_t c) noexcept {
-  if (c < combining_classes.front()[0])
-    return 0;
+  if (c < combining_classes.front()[0]) return 0;
   const auto run = std::lower_bound(combining_classes.begin(), combining_classes.end(), c,
                                     [](const auto& entry, char32_t value) { return entry[1] < value; });
   return run != combining_classes.end() && (*run)[0] <= c ? static_cast<std::uint8_t>((*run)[2]) : std::uint8_t{0};
@@ -46,8 +45,7 @@ inline void decompose(char32_t c, std::vector<ranked_code_point>& out) {
     const char32_t index = c - hangul_base;
     out.push_back({lead_base + index / (vowel_count * tail_count), 0});
     out.push_back({vowel_base + index / tail_count % vowel_count, 0});
-    if (index % tail_count != 0)
-      out.push_back({tail_base + index % tail_count, 0});
+    if (index % tail_count != 0) out.push_back({tail_base + index % tail_count, 0});
     return;
   }
   const std::size_t begin = out.size();
@@ -55,10 +53,8 @@ inline void decompose(char32_t c, std::vector<ranked_code_point>& out) {
   while (c >= decompositions.front()[0]) {
     const auto entry = std::lower_bound(decompositions.begin(), decompositions.end(), c,
                                         [](const auto& row, char32_t value) { return row[0] < value; });
-    if (entry == decompositions.end() || (*entry)[0] != c)
-      break;
-    if ((*entry)[2] != 0)
-      out.push_back({(*entry)[2], combining_class((*entry)[2])});
+    if (entry == decompositions.end() || (*entry)[0] != c) break;
+    if ((*entry)[2] != 0) out.push_back({(*entry)[2], combining_class((*entry)[2])});
     c = (*entry)[1];
   }
   out.push_back({c, combining_class(c)});
@@ -128,8 +124,7 @@ inline void recompose(std::vector<ranked_code_point>& points) {
 /// up to sorting runs of combining marks; text below U+0300 is only copied.
 [[nodiscard]] inline std::string nfc(std::string_view text) {
   bool stable = true;
-  for (const char byte : text)
-    stable = stable && static_cast<std::uint8_t>(byte) < 0xCC;
+  for (const char byte : text) stable = stable && static_cast<std::uint8_t>(byte) < 0xCC;
   std::string out;
   if (stable) {
     out = text;
@@ -140,8 +135,7 @@ inline void recompose(std::vector<ranked_code_point>& points) {
   const auto flush = [&] {
     detail::reorder(points);
     detail::recompose(points);
-    for (const auto& point : points)
-      append(out, point.value);
+    for (const auto& point : points) append(out, point.value);
     points.clear();
   };
   for_each_code_point(text, [&](const code_point_step& step, std::string_view bytes) {

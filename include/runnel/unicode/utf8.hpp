@@ -36,24 +36,15 @@ struct lead_byte {
 };
 
 [[nodiscard]] constexpr lead_byte classify_lead(std::uint8_t lead) noexcept {
-  if (lead < 0x80)
-    return {1, 0, 0};
-  if (lead < 0xC2)
-    return {0, 0, 0};
-  if (lead < 0xE0)
-    return {2, 0x80, 0xBF};
-  if (lead == 0xE0)
-    return {3, 0xA0, 0xBF};
-  if (lead == 0xED)
-    return {3, 0x80, 0x9F};
-  if (lead < 0xF0)
-    return {3, 0x80, 0xBF};
-  if (lead == 0xF0)
-    return {4, 0x90, 0xBF};
-  if (lead < 0xF4)
-    return {4, 0x80, 0xBF};
-  if (lead == 0xF4)
-    return {4, 0x80, 0x8F};
+  if (lead < 0x80) return {1, 0, 0};
+  if (lead < 0xC2) return {0, 0, 0};
+  if (lead < 0xE0) return {2, 0x80, 0xBF};
+  if (lead == 0xE0) return {3, 0xA0, 0xBF};
+  if (lead == 0xED) return {3, 0x80, 0x9F};
+  if (lead < 0xF0) return {3, 0x80, 0xBF};
+  if (lead == 0xF0) return {4, 0x90, 0xBF};
+  if (lead < 0xF4) return {4, 0x80, 0xBF};
+  if (lead == 0xF4) return {4, 0x80, 0x8F};
   return {0, 0, 0};
 }
 
@@ -65,18 +56,14 @@ struct lead_byte {
 [[nodiscard]] constexpr code_point_step decode(std::string_view text, std::size_t at) noexcept {
   const auto lead = static_cast<std::uint8_t>(text[at]);
   const auto rule = detail::classify_lead(lead);
-  if (rule.length == 1)
-    return {lead, 1, sequence_kind::valid};
-  if (rule.length == 0)
-    return {};
+  if (rule.length == 1) return {lead, 1, sequence_kind::valid};
+  if (rule.length == 0) return {};
   char32_t code_point = lead & (0x7FU >> rule.length);
   for (std::uint8_t i = 1; i < rule.length; ++i) {
-    if (at + i >= text.size())
-      return {0xFFFD, i, sequence_kind::incomplete};
+    if (at + i >= text.size()) return {0xFFFD, i, sequence_kind::incomplete};
     const auto byte = static_cast<std::uint8_t>(text[at + i]);
     const bool fits = i == 1 ? byte >= rule.second_low && byte <= rule.second_high : (byte & 0xC0U) == 0x80U;
-    if (!fits)
-      return {0xFFFD, i, sequence_kind::invalid};
+    if (!fits) return {0xFFFD, i, sequence_kind::invalid};
     code_point = (code_point << 6U) | (byte & 0x3FU);
   }
   return {code_point, rule.length, sequence_kind::valid};
@@ -85,8 +72,7 @@ struct lead_byte {
 /// Appends the UTF-8 of `code_point`; a surrogate or a value above U+10FFFF becomes U+FFFD.
 inline void append(std::string& out, char32_t code_point) {
   const auto put = [&](char32_t byte) { out.push_back(static_cast<char>(static_cast<std::uint8_t>(byte))); };
-  if (code_point > 0x10FFFF || (code_point >= 0xD800 && code_point <= 0xDFFF))
-    code_point = 0xFFFD;
+  if (code_point > 0x10FFFF || (code_point >= 0xD800 && code_point <= 0xDFFF)) code_point = 0xFFFD;
   if (code_point < 0x80) {
     put(code_point);
   } else if (code_point < 0x800) {
@@ -126,8 +112,7 @@ constexpr void for_each_code_point(std::string_view text, Visit&& visit) {
 [[nodiscard]] constexpr std::size_t find_invalid(std::string_view text) noexcept {
   for (std::size_t at = 0; at < text.size();) {
     const auto step = decode(text, at);
-    if (step.kind != sequence_kind::valid)
-      return at;
+    if (step.kind != sequence_kind::valid) return at;
     at += step.length;
   }
   return std::string_view::npos;
@@ -144,8 +129,7 @@ constexpr void for_each_code_point(std::string_view text, Visit&& visit) {
   const std::size_t farthest = text.size() < 3 ? text.size() : 3;
   for (std::size_t back = 1; back <= farthest; ++back) {
     const std::size_t at = text.size() - back;
-    if ((static_cast<std::uint8_t>(text[at]) & 0xC0U) == 0x80U)
-      continue;
+    if ((static_cast<std::uint8_t>(text[at]) & 0xC0U) == 0x80U) continue;
     const auto step = decode(text, at);
     return step.kind == sequence_kind::incomplete && step.length == back ? back : 0;
   }
@@ -158,8 +142,7 @@ constexpr void for_each_code_point(std::string_view text, Visit&& visit) {
 /// Number of sequences (code points, and invalid runs counted as one each) in `text`.
 [[nodiscard]] constexpr std::size_t length(std::string_view text) noexcept {
   std::size_t count = 0;
-  for (std::size_t at = 0; at < text.size(); at += decode(text, at).length)
-    ++count;
+  for (std::size_t at = 0; at < text.size(); at += decode(text, at).length) ++count;
   return count;
 }
 

@@ -17,8 +17,8 @@ struct attention_segment {
   std::span<const double> values;
 };
 
-/// Range attention as its definition reads: softmax over all visible keys of all segments, values averaged. A row that sees
-/// nothing gives zeros. `out` is [rows, heads, head_dim].
+/// Range attention as its definition reads: softmax over all visible keys of all segments, values averaged. A row that
+/// sees nothing gives zeros. `out` is [rows, heads, head_dim].
 inline void range_attention(std::span<const attention_segment> segments, index_t rows, index_t heads, index_t kv_heads,
                             index_t head_dim, double scale, double soft_cap, std::span<double> out) {
   for (index_t row = 0; row < rows; ++row) {

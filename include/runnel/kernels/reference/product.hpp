@@ -7,11 +7,11 @@
 
 namespace runnel::kernels::reference {
 
-/// y = x W^T + b in double, for reading and for tests. `x` [rows, inputs], `weights` [outputs, inputs], `bias` [outputs] or
-/// empty, `y` [rows, outputs].
+/// y = x W^T + b in double, for reading and for tests. `x` [rows, inputs], `weights` [outputs, inputs], `bias`
+/// [outputs] or empty, `y` [rows, outputs].
 template <class T>
-void product(std::span<const T> x, std::span<const double> weights, std::span<const T> bias, index_t rows, index_t outputs,
-             index_t inputs, std::span<double> y) {
+void product(std::span<const T> x, std::span<const double> weights, std::span<const T> bias, index_t rows,
+             index_t outputs, index_t inputs, std::span<double> y) {
   for (index_t r = 0; r < rows; ++r) {
     for (index_t n = 0; n < outputs; ++n) {
       double sum = 0;
