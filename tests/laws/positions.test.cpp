@@ -151,7 +151,7 @@ TEST_CASE("law 2: group-streaming with phi = source length and everything visibl
   });
 }
 
-TEST_CASE("law 2, streamed: sessions with both plans write the same") {
+TEST_CASE("law 2, streamed: sessions with both plans predict the same first token") {
   for (const instruction_set instructions : tests::runnable_instruction_sets()) {
     for (std::uint64_t seed = 0; seed < 15; ++seed) {
       CAPTURE(seed);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <variant>
@@ -598,4 +599,30 @@ TEST_CASE("a session can be moved") {
   other.finish();
   while (auto happened = other.next()) events.push_back(*happened);
   CHECK(tests::same_events(events, plain.events));
+}
+
+TEST_CASE("thousands of words can wait") {
+  session one(model(), wait(1));
+  for (int i = 0; i < 5000; ++i) one.push("a");
+  one.finish();
+  REQUIRE(one.next().has_value());
+}
+
+TEST_CASE("a policy that throws leaves the session where it was, the policy's own state included") {
+  bool broken = true;
+  int seen = 0;
+  session_options options = wait(1);
+  options.when = policy([&broken, &seen, calls = 0](const policy_state&) mutable {
+    ++calls;
+    if (broken) throw std::runtime_error("no");
+    seen = calls;
+    return action::read;
+  });
+  session one(model(), options);
+  one.push("a");
+  CHECK_THROWS_AS(static_cast<void>(one.poll()), std::runtime_error);
+  CHECK_THROWS_AS(static_cast<void>(one.poll()), std::runtime_error);
+  broken = false;
+  REQUIRE(one.poll().has_value());
+  CHECK(seen == 1);
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
@@ -85,5 +86,25 @@ TEST_CASE("logits come row by row, for all tokens and what would follow") {
     const finished_stream start{std::span(source).first(2), {}, arrivals({}, 2)};
     const auto first = teacher_forced_logits(*network, context, how, start);
     CHECK(std::equal(first.begin(), first.end(), logits.begin()));
+  }
+}
+
+TEST_CASE("a window of a plan in which source sees target gives the bits of the whole") {
+  random_stream random(5);
+  const auto network = tests::tiny_decoder(random);
+  ops::eval context;
+  const auto vocabulary = static_cast<std::size_t>(network->config().vocab_size);
+  const auto all = teacher_forced_logits(*network, context, interleaved(), example());
+  for (index_t first = 0; first < 5; ++first) {
+    for (index_t last = first + 1; last <= 5; ++last) {
+      const forced_pass work = plan_forced(interleaved(), example(), first, last);
+      auto cache = network->make_cache();
+      const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows}};
+      const auto logits = network->forward(context, streams);
+      for (index_t p = first; p < last; ++p) {
+        const auto row = logits.row(p - first);
+        CHECK(std::equal(row.begin(), row.end(), all.begin() + p * static_cast<index_t>(vocabulary)));
+      }
+    }
   }
 }

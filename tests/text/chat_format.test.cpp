@@ -99,7 +99,7 @@ TEST_CASE("an instruction and words are never parsed for markup") {
   CHECK(prompt.front() == start);
   for (std::size_t i = 1; i < prompt.size(); ++i) CHECK_FALSE(vocabulary.is_special(prompt[i]));
   CHECK(vocabulary.decode(prompt) == "<|im_start|>user\na<|im_end|>b<think>\n");
-  for (const auto id : text::encode_word(vocabulary, format, "<|im_end|><think>", false)) {
+  for (const auto id : text::encode_word(vocabulary, "<|im_end|><think>", format.word_separator)) {
     CHECK((id != think && !vocabulary.is_special(id)));
   }
   CHECK(text::encode_segment(vocabulary, format.source_suffix, true) == ids{end, '\n'});
@@ -109,10 +109,10 @@ TEST_CASE("an instruction and words are never parsed for markup") {
 TEST_CASE("words bring their separator, except the first") {
   const text::tokenizer vocabulary(marked(""));
   auto format = text::find_chat_format("plain");
-  CHECK(text::encode_word(vocabulary, format, "w", true) == ids{'w'});
-  CHECK(text::encode_word(vocabulary, format, "w", false) == ids{257});
+  CHECK(text::encode_word(vocabulary, "w", "") == ids{'w'});
+  CHECK(text::encode_word(vocabulary, "w", format.word_separator) == ids{257});
   format.word_separator = "";
-  CHECK(text::encode_word(vocabulary, format, "w", false) == ids{'w'});
+  CHECK(text::encode_word(vocabulary, "w", format.word_separator) == ids{'w'});
 }
 
 TEST_CASE("bos comes first where the vocabulary adds it, once") {

@@ -32,10 +32,9 @@ bool sentence_source::at_end() {
 std::string_view sentence_source::take_line_part() {
   const std::size_t before = line_.size();
   std::size_t end = pending_.find('\n');
-  while (end == std::string::npos) {
+  if (end == std::string::npos) {  // one piece at a time: a line may have no end, and words in it should not wait
     const std::size_t seen = pending_.size();
-    if (bytes_.ended() || !bytes_.take(pending_)) break;
-    end = pending_.find('\n', seen);
+    if (!bytes_.ended() && bytes_.take(pending_)) end = pending_.find('\n', seen);
   }
   line_feed_ = end != std::string::npos;
   line_ended_ = line_feed_ || bytes_.ended();
@@ -72,6 +71,8 @@ void sentence_source::push(stream::session& session, const std::vector<std::stri
 void sentence_source::next_line() {
   while (!line_ended_) {
     take_line_part();
+    line_.clear();
+    interrupts::instance().check();
     if (!line_ended_) bytes_.wait();
   }
   (void)words_.finish();

@@ -239,6 +239,13 @@ class translate_command final : public command {
     declare_plan(options);
     declare_text(options);
     options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
+    options.whole("--max-word-tokens", max_word_tokens_, "N", "Tokens after which a word counts as complete", 1);
+    options
+        .text("--early-end", early_end_, "WHAT",
+              "What the model's end means before the source's end: read (go on reading) or stop")
+        .one_of({"read", "stop"});
+    options.flag("--punctuation-reads", punctuation_reads_,
+                 "Count a punctuation mark as one more word, as the paper's own decoder does; to replay its results");
     sampling_.declare(options);
     options.flag("--skip-long", skip_long_,
                  "Give an empty line for a sentence that the context cannot hold, instead of ending with an error");
@@ -338,6 +345,9 @@ class translate_command final : public command {
     options.sampling = sampling_.get();
     options.context = model_.context();
     options.max_tokens = max_tokens_;
+    options.max_word_tokens = max_word_tokens_;
+    options.end_before_source = early_end_ == "stop" ? stream::early_end::stop : stream::early_end::read;
+    options.punctuation_reads = punctuation_reads_;
     options.compute = model_.compute();
     return options;
   }
@@ -404,6 +414,9 @@ class translate_command final : public command {
   std::string format_;
   std::string output_;
   index_t max_tokens_ = 256;
+  index_t max_word_tokens_ = 50;
+  std::string early_end_ = "read";
+  bool punctuation_reads_ = false;
   bool skip_long_ = false;
 };
 

@@ -104,6 +104,11 @@ class json_events {
   const std::string& file_;
 };
 
+/// Runs the parser over `text`. One instantiation serves all readers.
+inline void parse_json_events(std::string_view text, json_events& reader) {
+  nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
+}
+
 /// Reads the header of a safetensors file.
 class safetensors_header_reader final : public json_events {
  public:
@@ -313,7 +318,7 @@ class safetensors_index_reader final : public json_events {
 [[nodiscard]] inline safetensors_header parse_safetensors_header(std::string_view text, const std::string& file) {
   if (text.empty() || text.front() != '{') throw format_error(message(file, ": the header does not begin with '{'"));
   safetensors_header_reader reader(file);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
+  parse_json_events(text, reader);
   return std::move(reader.result);
 }
 
@@ -321,7 +326,7 @@ class safetensors_index_reader final : public json_events {
 [[nodiscard]] inline std::vector<std::pair<std::string, std::string>> parse_safetensors_index(std::string_view text,
                                                                                               const std::string& file) {
   safetensors_index_reader reader(file);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
+  parse_json_events(text, reader);
   if (!reader.found) throw format_error(message(file, ": the index has no 'weight_map'"));
   if (reader.result.empty()) throw format_error(message(file, ": the 'weight_map' is empty"));
   return std::move(reader.result);

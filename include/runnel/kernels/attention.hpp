@@ -120,7 +120,7 @@ struct page_pass {
     constexpr auto stride = static_cast<std::int32_t>(columns * width);
     for (std::int32_t at = first / stride * stride; at < last; at += stride) score<Count>(queries, at, weights);
     for (std::size_t q = 0; q < Count; ++q) soften(weights[q], visible[q], states[q]);
-    weigh<Count>(weights, visible, states);
+    weigh_all<Count>(weights, visible, states);
   }
 
  private:
@@ -187,11 +187,17 @@ struct page_pass {
     }
   }
 
-  /// Adds the weighted values of keys [begin, end) to registers of features [feature, feature + columns * width).
+  /// Adds the weighted values of keys [begin, end) to `Columns` registers of features of each query vector.
   template <std::size_t Count, std::size_t Columns>
-  RUNNEL_INLINE void accumulate(std::array<std::array<batch, Columns>, Count>& sums, const T* const* weights,
+  RUNNEL_INLINE void accumulate(const std::array<const T*, Count>& weights, const softmax_state<T>* states,
                                 index_t feature, std::int32_t begin, std::int32_t end) const noexcept {
     const index_t padded = padded_head_dim<T>(args.head_dim);
+    std::array<std::array<batch, Columns>, Count> sums;
+    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
+      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
+        sums[q][c] = batch::load_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
+      });
+    });
     for (std::int32_t key = begin; key < end; ++key) {
       const T* value = values + key * padded + feature;
       std::array<batch, Columns> v;
@@ -201,36 +207,6 @@ struct page_pass {
         simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE { sums[q][c] = simd::fma(weight, v[c], sums[q][c]); });
       });
     }
-  }
-
-  template <std::size_t Count, std::size_t Columns>
-  RUNNEL_INLINE void weigh_features(const std::array<scores, Count>& weights, const std::array<key_range, 4>& visible,
-                                    const std::array<softmax_state<T>, 4>& states, index_t feature) const noexcept {
-    std::array<std::array<batch, Columns>, Count> sums;
-    std::array<const T*, Count> rows;
-    std::int32_t begin = visible[0].begin, end = visible[0].end;
-    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-      rows[q] = weights[q].data();
-      begin = std::max(begin, visible[q].begin);
-      end = std::min(end, visible[q].end);
-      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
-        sums[q][c] = batch::load_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
-      });
-    });
-    if (begin >= end) begin = end = visible[0].end;  // nothing in common: each row alone
-    const auto alone = [&](auto q, std::int32_t from, std::int32_t to) RUNNEL_LAMBDA_INLINE {
-      std::array<std::array<batch, Columns>, 1> one{sums[q]};
-      accumulate<1, Columns>(one, rows.data() + q, feature, from, to);
-      sums[q] = one[0];
-    };
-    // Keys that all rows see share the loads of values; what a row sees before and after stays in its own order.
-    const bool shared = begin < end;
-    simd::unroll<Count>([&](auto q)
-                            RUNNEL_LAMBDA_INLINE { alone(q, visible[q].begin, shared ? begin : visible[q].end); });
-    if (shared) {
-      accumulate<Count, Columns>(sums, rows.data(), feature, begin, end);
-      simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE { alone(q, end, visible[q].end); });
-    }
     simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
       simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
         sums[q][c].store_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
@@ -238,14 +214,39 @@ struct page_pass {
     });
   }
 
+  /// The same for all features.
   template <std::size_t Count>
-  void weigh(const std::array<scores, Count>& weights, const std::array<key_range, 4>& visible,
-             const std::array<softmax_state<T>, 4>& states) const noexcept {
+  void weigh(const std::array<const T*, Count>& weights, const softmax_state<T>* states, std::int32_t begin,
+             std::int32_t end) const noexcept {
     constexpr auto wide = static_cast<index_t>(columns * width);
+    constexpr auto line = static_cast<index_t>(memory_alignment / sizeof(T));
     const index_t padded = padded_head_dim<T>(args.head_dim);
     index_t feature = 0;
-    for (; feature + wide <= padded; feature += wide) weigh_features<Count, columns>(weights, visible, states, feature);
-    for (; feature < padded; feature += lanes_a_register) weigh_features<Count, 1>(weights, visible, states, feature);
+    for (; feature + wide <= padded; feature += wide) accumulate<Count, columns>(weights, states, feature, begin, end);
+    if constexpr (line % wide != 0) {  // otherwise padded rows are a whole number of steps
+      for (; feature < padded; feature += lanes_a_register) accumulate<Count, 1>(weights, states, feature, begin, end);
+    }
+  }
+
+  /// Keys that all rows see share the loads of values; what a row sees before and after stays in its own order.
+  template <std::size_t Count>
+  void weigh_all(const std::array<scores, Count>& weights, const std::array<key_range, 4>& visible,
+                 const std::array<softmax_state<T>, 4>& states) const noexcept {
+    std::array<const T*, Count> rows;
+    std::int32_t begin = visible[0].begin, end = visible[0].end;
+    for (std::size_t q = 0; q < Count; ++q) {
+      rows[q] = weights[q].data();
+      begin = std::max(begin, visible[q].begin);
+      end = std::min(end, visible[q].end);
+    }
+    const bool shared = begin < end;
+    const auto alone = [&](std::size_t q, std::int32_t from, std::int32_t to) {
+      if (from < to) weigh<1>({rows[q]}, &states[q], from, to);
+    };
+    for (std::size_t q = 0; q < Count; ++q) alone(q, visible[q].begin, shared ? begin : visible[q].end);
+    if (!shared) return;
+    weigh<Count>(rows, states.data(), begin, end);
+    for (std::size_t q = 0; q < Count; ++q) alone(q, end, visible[q].end);
   }
 };
 

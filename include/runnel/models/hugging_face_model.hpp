@@ -83,6 +83,12 @@ inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
   const auto weights = io::open_safetensors(directory);
   const weight_reader read(weights.name(), &weight_name::hugging_face,
                            [&](const std::string& name) { return weights.find_tensor(name); });
+  const auto refuse_unread = [&](const char* name, bool read_it, const char* key) {
+    expect<format_error>(read_it || weights.find_tensor(name) == nullptr, weights.name(), ": tensor ", name,
+                         " is there, but ", key, " in config.json is not true");
+  };
+  refuse_unread("model.layers.0.self_attn.q_proj.bias", config.attention_bias, "attention_bias");
+  refuse_unread("model.layers.0.mlp.gate_proj.bias", config.mlp_bias, "mlp_bias");
   return build_decoder(config, read, head_rows::halves);
 }
 

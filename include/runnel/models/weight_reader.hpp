@@ -27,10 +27,6 @@ class weight_reader {
 
   [[nodiscard]] const std::string& source() const noexcept { return source_; }
 
-  [[nodiscard]] bool contains(const weight_name& name, const char* part, index_t layer = 0) const {
-    return find_(spelled(name, part, layer)) != nullptr;
-  }
-
   /// Throws format_error naming file and tensor unless a weight matrix [outputs, inputs] is there.
   void expect_matrix(const weight_name& name, index_t layer, index_t outputs, index_t inputs) const {
     (void)need(spelled(name, ".weight", layer), {outputs, inputs});

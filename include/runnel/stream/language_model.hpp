@@ -41,9 +41,7 @@ struct language_model {
 
   /// A source word with what goes before it. Never special tokens, whatever the text says.
   [[nodiscard]] std::vector<std::int32_t> word_tokens(std::string_view word, std::string_view separator) const {
-    std::string text(separator);
-    text += word;
-    return text::encode_segment(*tokenizer, text, false);
+    return text::encode_word(*tokenizer, word, separator);
   }
 
   /// The end of the source.

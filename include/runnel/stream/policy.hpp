@@ -27,7 +27,7 @@ struct policy_state {
   index_t words_waiting = 0;
   /// Whether `finish()` was called: what waits is all there will be.
   bool input_finished = false;
-  /// Target words completed so far.
+  /// Times that a target word was completed so far: a word that goes on after a read counts again.
   index_t words_written = 0;
   /// Target tokens written so far, the assistant header not counted.
   index_t tokens_written = 0;
@@ -38,7 +38,7 @@ struct policy_state {
 struct wait_k {
   index_t k = 3;
   [[nodiscard]] action operator()(const policy_state& state) const noexcept {
-    return state.words_read < k + state.words_written ? action::read : action::write;
+    return state.words_read - state.words_written < k ? action::read : action::write;
   }
 };
 

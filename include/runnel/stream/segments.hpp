@@ -56,7 +56,9 @@ class segment_queue {
 
  private:
   void append(std::string text, std::span<const std::int32_t> tokens) {
-    tokens_.reserve(std::max(2 * tokens_.capacity(), tokens_.size() + tokens.size()));  // then only push_back can fail
+    const std::size_t needed = tokens_.size() + tokens.size();
+    // Room first (doubling, so that pushing stays linear): after it only push_back can fail.
+    if (needed > tokens_.capacity()) tokens_.reserve(std::max(2 * tokens_.capacity(), needed));
     segments_.push_back({std::move(text), rows_pushed() + static_cast<index_t>(tokens.size())});
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   }

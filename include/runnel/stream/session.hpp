@@ -72,6 +72,7 @@ class session {
   /// model does not have. Without tokens nothing is queued.
   void push_tokens(std::span<const std::int32_t> tokens) {
     model_.check(tokens);
+    expect(!source_.finished(), "push: the source was finished, no more words can follow");
     if (!tokens.empty()) source_.push(model_.text_of(tokens), tokens);
   }
 
@@ -139,7 +140,7 @@ class session {
     return emit(what);
   }
 
-  /// Whether the session wants a word (or `finish`) before it can go on.
+  /// Whether the session wants a word (or `finish`) before it can go on; known once `next` was called.
   [[nodiscard]] bool needs_input() const noexcept {
     return state_.now == detail::phase::reading && state_.segments_read == source_.size();
   }
@@ -176,23 +177,11 @@ class session {
 
   /// The next event, if it needs no forward pass.
   std::optional<event> poll() {
-    for (;;) {
-      if (done()) return std::nullopt;
-      if (const auto* completed = written_.announce()) return emit_word(*completed);
-      if (state_.ending) {
-        state_.now = detail::phase::done;
-        return emit(done_event{*state_.ending, state_.tail});
-      }
-      if (reached_limit()) continue;
-      switch (state_.now) {
-        case detail::phase::deciding: decide(); break;
-        case detail::phase::reading:
-          if (needs_input()) return std::nullopt;
-          return read_segment();
-        default:
-          if (!state_.next) return std::nullopt;
-          if (auto happened = take_proposal()) return happened;
-      }
+    try {
+      return advance();
+    } catch (...) {
+      restore(history_.last());
+      throw;
     }
   }
 
@@ -242,6 +231,28 @@ class session {
   }
 
  private:
+  /// `poll`, without the way back.
+  std::optional<event> advance() {
+    for (;;) {
+      if (done()) return std::nullopt;
+      if (const auto* completed = written_.announce()) return emit_word(*completed);
+      if (state_.ending) {
+        state_.now = detail::phase::done;
+        return emit(done_event{*state_.ending, state_.tail});
+      }
+      if (reached_limit()) continue;
+      switch (state_.now) {
+        case detail::phase::deciding: decide(); break;
+        case detail::phase::reading:
+          if (needs_input()) return std::nullopt;
+          return read_segment();
+        default:
+          if (!state_.next) return std::nullopt;
+          if (auto happened = take_proposal()) return happened;
+      }
+    }
+  }
+
   [[nodiscard]] index_t num_tokens() const noexcept { return static_cast<index_t>(written_.tokens().size()); }
   [[nodiscard]] bool source_complete() const noexcept {
     return state_.segments_read > 0 && source_.is_end(state_.segments_read - 1);

@@ -59,8 +59,10 @@ inline void check_forced(const finished_stream& stream) {
   const bool refreshes = how.refresh == refresh_rule::when_source_arrives;
   expect(!refreshes || first == last || when.c(first) == when.c(last - 1),
          "teacher forcing: a plan that refreshes has no single pass over tokens with reads in between");
-  const index_t read = refreshes && first < last ? when.c(first) : when.read_now();
-  const index_t written = std::max<index_t>(0, last - 1);
+  // Source rows that arrived after the window would, where source sees target, see target rows that are not in it.
+  const bool cut = first < last && (refreshes || how.source_sees_target());
+  const index_t read = cut ? when.c(last - 1) : when.read_now();
+  const index_t written = how.source_sees_target() && !cut ? when.written() : std::max<index_t>(0, last - 1);
   const row_rules rules = how.rules();
   forced_pass result;
   result.tokens.assign(stream.source.begin(), stream.source.begin() + read);

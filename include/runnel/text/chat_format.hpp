@@ -152,10 +152,10 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
   return vocabulary.encode(text, options);
 }
 
-/// Ids of a word, with the format's separator at its front unless it is the first of its text.
-[[nodiscard]] inline std::vector<std::int32_t> encode_word(const tokenizer& vocabulary, const chat_format& format,
-                                                           std::string_view word, bool first) {
-  return encode_segment(vocabulary, first ? std::string(word) : format.word_separator + std::string(word), false);
+/// Ids of a word with what separates it from the word before it, if there is one. Never special tokens.
+[[nodiscard]] inline std::vector<std::int32_t> encode_word(const tokenizer& vocabulary, std::string_view word,
+                                                           std::string_view separator) {
+  return encode_segment(vocabulary, message(separator, word), false);
 }
 
 /// Ids of the source prefix with `instruction` in its place. The instruction is never parsed for special tokens. Where
