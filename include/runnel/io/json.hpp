@@ -17,6 +17,9 @@ namespace runnel::io {
 /// Deepest nesting that `parse_json` takes; configs and tokenizers need 8.
 inline constexpr std::size_t deepest_json = 64;
 
+/// No config that lies beside a model is larger.
+inline constexpr std::uint64_t most_config_bytes = std::uint64_t{16} << 20U;
+
 /// Whether brackets in `text`, outside strings, are nested deeper than `limit`. Linear, no recursion.
 [[nodiscard]] constexpr bool is_nested_deeper(std::string_view text, std::size_t limit) noexcept {
   std::size_t depth = 0;

@@ -12,9 +12,6 @@ namespace runnel::models {
 
 namespace detail {
 
-/// No config of a model is larger.
-inline constexpr std::uint64_t most_config_bytes = std::uint64_t{16} << 20;
-
 /// `rope_scaling` of Transformers 4, or `rope_parameters` of Transformers 5 (theta included).
 inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
   rope.theta = config.number_or("rope_theta", rope.theta);
@@ -51,7 +48,7 @@ inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
 
 /// Reads a decoder's config from a Hugging Face `config.json`. Throws format_error naming file and key.
 [[nodiscard]] inline model_config read_hugging_face_config(const std::filesystem::path& path) {
-  const auto root = io::read_json_file(path, detail::most_config_bytes);
+  const auto root = io::read_json_file(path, io::most_config_bytes);
   const io::json_object json(root, path.string());
   model_config config;
   config.model_type = json.text("model_type");

@@ -23,9 +23,8 @@ namespace runnel::text {
 
 namespace detail {
 
-/// Largest tokenizer.json and largest file beside it that are read.
+/// Largest tokenizer.json that is read.
 inline constexpr std::uint64_t most_tokenizer_bytes = std::uint64_t{256} << 20U;
-inline constexpr std::uint64_t most_config_bytes = std::uint64_t{16} << 20U;
 
 /// Split patterns as tokenizer.json files spell them.
 inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 3> known_patterns{{
@@ -249,7 +248,8 @@ class tokenizer_companions {
     const auto separate = folder_ / "chat_template.jinja";
     if (!exists(separate)) return;
     const io::mapped_file file(separate);
-    expect<format_error>(file.bytes().size() <= most_config_bytes, file.name(), ": is too large for a chat template");
+    expect<format_error>(file.bytes().size() <= io::most_config_bytes, file.name(),
+                         ": is too large for a chat template");
     data_->chat_template.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   }
 
@@ -273,7 +273,7 @@ class tokenizer_companions {
   void read_tokenizer_config() {
     const auto path = folder_ / "tokenizer_config.json";
     if (!exists(path)) return;
-    const auto root = io::read_json_file(path, most_config_bytes);
+    const auto root = io::read_json_file(path, io::most_config_bytes);
     const io::json_object config(root, path.string());
     if (const auto id = token_at(config, "bos_token")) data_->bos = id;
     if (const auto id = token_at(config, "unk_token")) data_->unknown = id;
@@ -299,7 +299,7 @@ class tokenizer_companions {
   void read_generation_config() {
     const auto path = folder_ / "generation_config.json";
     if (!exists(path)) return;
-    const auto root = io::read_json_file(path, most_config_bytes);
+    const auto root = io::read_json_file(path, io::most_config_bytes);
     const io::json_object config(root, path.string());
     const auto* const eos = config.find("eos_token_id");
     if (eos == nullptr) return;
