@@ -71,8 +71,9 @@ struct problem {
     const index_t panels = kernels::panel_count(outputs);
     simd::with_arch(which, [&]<class Arch>(Arch) {
       quant::with_codec(w.packed.format(), [&]<class Codec>(Codec) {
-        if (!backwards) return kernels::product<Arch, Codec>(args, 0, panels, scratch.data());
-        for (index_t p = panels; p-- > 0;) kernels::product<Arch, Codec>(args, p, p + 1, scratch.data());
+        using arithmetic = kernels::plain_arithmetic<T>;
+        if (!backwards) return kernels::product<Arch, Codec, arithmetic>(args, 0, panels, scratch.data());
+        for (index_t p = panels; p-- > 0;) kernels::product<Arch, Codec, arithmetic>(args, p, p + 1, scratch.data());
       });
     });
     std::vector<T> out;
@@ -190,8 +191,9 @@ TEST_CASE("a row's bits do not depend on where it lies in memory") {
       auto memory = aligned_buffer<float>::for_overwrite(kernels::product_scratch);
       const kernels::product_args<float> args{w.packed.words(),      33, 65,     input.data() + shift, 65, 1,
                                               output.data() + shift, 33, nullptr};
-      simd::with_arch(which,
-                      [&]<class Arch>(Arch) { kernels::product<Arch, quant::f16_codec>(args, 0, 2, memory.data()); });
+      simd::with_arch(which, [&]<class Arch>(Arch) {
+        kernels::product<Arch, quant::f16_codec, kernels::plain_arithmetic<float>>(args, 0, 2, memory.data());
+      });
       output.erase(output.begin(), output.begin() + static_cast<std::ptrdiff_t>(shift));
       if (shift == 0) first = output;
       CHECK(tests::same_bits(output, first));
@@ -234,8 +236,9 @@ TEST_CASE("no rows and no panels are no work") {
   const kernels::product_args<float> args{w.packed.words(), 40, 32, &x, 32, 0, &y, 40, nullptr};
   auto scratch = aligned_buffer<float>::for_overwrite(kernels::product_scratch);
   tests::for_each_arch([&]<class Arch>(Arch) {
-    kernels::product<Arch, quant::q8_0_codec>(args, 0, 2, scratch.data());
-    kernels::product<Arch, quant::q8_0_codec>(args, 1, 1, scratch.data());
+    using arithmetic = kernels::plain_arithmetic<float>;
+    kernels::product<Arch, quant::q8_0_codec, arithmetic>(args, 0, 2, scratch.data());
+    kernels::product<Arch, quant::q8_0_codec, arithmetic>(args, 1, 1, scratch.data());
   });
   CHECK(y == 7);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <runnel/cache/key_value_cache.hpp>
+#include <runnel/nn/linear.hpp>
 #include <runnel/nn/rotary.hpp>
 #include <runnel/ops/attention.hpp>
 #include <runnel/ops/elementwise.hpp>
@@ -132,7 +133,12 @@ TEST_CASE("ops check shapes and say both") {
                        "rms_norm: weight has 4 features, input has 8", shape_error);
   CHECK_THROWS_AS((void)context(ops::layer_norm{}, x, eight.view(), short_bias.view()), shape_error);
   CHECK_THROWS_WITH_AS((void)context(ops::add{}, x, fits), "add: expected shape [3, 8], found [3, 7]", shape_error);
-  CHECK_THROWS_AS((void)context(ops::gated_activation{}, x, fits), shape_error);
+  const nn::linear<nn::inference_parameters> five{ops::prepared_matrix::prepare(stored.source), {}},
+      four{ops::prepared_matrix::prepare(stored_matrix(random, weight_format::f32, 4, 7).source), {}};
+  CHECK_THROWS_WITH_AS((void)context(ops::gated_product{}, fits, five, four),
+                       "gated_product: the gate gives 5 features, the other side 4", shape_error);
+  CHECK_THROWS_AS((void)context(ops::gated_product{}, x, five, five), shape_error);
+  CHECK_THROWS_AS((void)context(ops::products{}, x, five, four), shape_error);
   const std::vector<index_t> outside{0, 3};
   CHECK_THROWS_WITH_AS((void)context(ops::select_rows{}, x, std::span<const index_t>(outside)),
                        "select_rows: row 3 of 3", shape_error);
@@ -166,8 +172,7 @@ TEST_CASE("ops give the same bits for any number of threads and rows together") 
         const auto x = context.make(count, features);
         std::copy_n(inputs.data() + first * features, count * features, x.data());
         const auto y = context(ops::product{}, context(ops::rms_norm{}, x, w.view()), weight, bias.view());
-        const auto gated = context(ops::gated_activation{}, y, context(ops::add{}, y, y));
-        out = copy_of(context(ops::soft_cap{30}, gated));
+        out = copy_of(context(ops::soft_cap{30}, y));
       });
       return out;
     };

@@ -184,6 +184,7 @@ class bench_command final : public command {
     options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after one to warm up", 1, 100000);
     options.text("-t,--threads", threads_, "N,N,...", "Numbers of threads, between commas; 0: one a processor")
         .environment("RUNNEL_ARG_THREADS");
+    compute_.declare(options, ops::fastest_compute);
     options.text("-o,--output", output_, "FORM", "How to print: md, csv or json").one_of({"md", "csv", "json"});
     options.footer(
         "Prefill (pp) is one pass over N tokens, decoding (tg) N passes over one, both from an empty context. Figures "
@@ -230,6 +231,7 @@ class bench_command final : public command {
                const std::vector<index_t>& decode) {
     ops::eval_options options;
     options.threads = threads;
+    options.compute = compute_.mode();
     workbench bench(*model.network, options);
     for (const index_t n : prefill) repeat(message("pp", n), threads, n, 1, [&] { bench.prefill(n); });
     for (const index_t n : decode) repeat(message("tg", n), threads, n, 1, [&] { bench.decode(n); });
@@ -262,7 +264,7 @@ class bench_command final : public command {
         {"weight_bytes", model.network->weight_bytes()},
         {"processor", processor_name()},
         {"instruction_set", runnel::name_of(best_instruction_set)},
-        {"compute", ops::name_of(ops::compute_mode::f32)},
+        {"compute", ops::name_of(model.network->effective(compute_.mode()))},
         {"compiler", compiler_name()},
         {"optimised", is_optimised()},
         {"version", message(RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH)},
@@ -337,6 +339,7 @@ class bench_command final : public command {
   std::string prefill_ = "16,128,512";
   std::string decode_ = "64,128";
   std::string threads_ = "0";
+  compute_option compute_;
   std::string output_ = "md";
   index_t depth_ = 256;
   std::int64_t repetitions_ = 5;

@@ -25,7 +25,7 @@ class logits_command final : public command {
   }
 
   void declare(arguments& options) override {
-    model_.declare(options);
+    model_.declare(options, ops::compute_mode::f32);
     prompt_option_ = options.text("-p,--prompt", prompt_, "TEXT",
                                   "The text; the token that begins a text comes first where the model wants it");
     tokens_option_ = options.text("--tokens", tokens_, "ID,ID,...", "Token ids between commas, taken as they are")

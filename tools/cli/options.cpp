@@ -38,13 +38,28 @@ std::filesystem::path resolve_model(const std::string& path) {
   return path;
 }
 
-void model_options::declare(arguments& options) {
+void compute_option::declare(arguments& options, ops::compute_mode otherwise) {
+  name_ = ops::name_of(otherwise);
+  options
+      .text("--compute", name_, "MODE",
+            "Numbers that products are computed in: f32, bf16, or int8, which takes quantised weights as they are "
+            "stored (bf16 weights in bf16, others in f32)")
+      .one_of({"f32", "bf16", "int8"})
+      .environment("RUNNEL_ARG_COMPUTE");
+}
+
+ops::compute_mode compute_option::mode() const {
+  for (const auto mode : {ops::compute_mode::f32, ops::compute_mode::bf16}) {
+    if (name_ == ops::name_of(mode)) return mode;
+  }
+  return ops::compute_mode::int8;
+}
+
+void model_options::declare(arguments& options, ops::compute_mode otherwise) {
   declare_model(options, path_);
   options.whole("-t,--threads", threads_, "N", "Threads that compute; 0: one a processor", 0, 1024)
       .environment("RUNNEL_ARG_THREADS");
-  options.text("--compute", compute_, "MODE", "Numbers that products are computed in; there is f32")
-      .one_of({"f32"})
-      .environment("RUNNEL_ARG_COMPUTE");
+  compute_.declare(options, otherwise);
   options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
       .environment("RUNNEL_ARG_CONTEXT");
 }
@@ -65,6 +80,7 @@ stream::language_model model_options::load() const {
 ops::eval_options model_options::compute() const {
   ops::eval_options options;
   options.threads = threads();
+  options.compute = compute_.mode();
   return options;
 }
 

@@ -24,11 +24,22 @@ void declare_model(arguments& options, std::string& path);
 /// The path that -m means. Throws io_error that says what was expected if there is nothing.
 [[nodiscard]] std::filesystem::path resolve_model(const std::string& path);
 
+/// The numbers that products are computed in: --compute.
+class compute_option {
+ public:
+  /// `otherwise` holds where it is not given.
+  void declare(arguments& options, ops::compute_mode otherwise);
+  [[nodiscard]] ops::compute_mode mode() const;
+
+ private:
+  std::string name_;
+};
+
 /// Which model to run, and how.
 class model_options {
  public:
-  /// Adds -m/--model, -t/--threads, --compute and --context.
-  void declare(arguments& options);
+  /// Adds -m/--model, -t/--threads, --compute (`otherwise` where it is not given) and --context.
+  void declare(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
 
   /// Loads the model. Throws config_error if more context was asked for than it was declared for, cancelled_error if a
   /// signal came meanwhile, what `stream::load_model` throws.
@@ -42,7 +53,7 @@ class model_options {
  private:
   std::string path_;
   std::int64_t threads_ = 0;
-  std::string compute_ = "f32";
+  compute_option compute_;
   index_t context_ = 0;
 };
 

@@ -376,7 +376,7 @@ class translate_command final : public command {
             {"max_tokens", std::to_string(max_tokens_)},
             {"temperature", message(how.options.sampling.temperature)},
             {"seed", message(how.options.sampling.seed)},
-            {"compute", std::string(ops::name_of(how.options.compute.compute))},
+            {"compute", std::string(ops::name_of(how.model.network->effective(how.options.compute.compute)))},
             {"instruction_set", std::string(runnel::name_of(how.options.compute.instructions))},
             {"threads", std::to_string(model_.threads())}};
   }

@@ -16,8 +16,8 @@
 #include <runnel/core/error.hpp>
 
 /// \file
-/// The one door to xsimd: which instruction sets are compiled, and the operations whose spelling changed between
-/// xsimd releases (8.1 to today's).
+/// The one door to xsimd: which instruction sets are compiled, the operations whose spelling changed between xsimd
+/// releases (8.1 to today's), and those it does not have.
 
 namespace runnel {
 
@@ -104,6 +104,9 @@ RUNNEL_INLINE void unroll(F&& f) noexcept {
   (std::make_index_sequence<Count>{});
 }
 
+/// Asks for the cache line at `address`, which need not be a valid one.
+RUNNEL_INLINE void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
+
 /// Sum over lanes in an order fixed by the instruction set.
 template <class T, class Arch>
 RUNNEL_INLINE T sum(const lanes<T, Arch>& x) noexcept {
@@ -132,6 +135,9 @@ RUNNEL_INLINE lanes<T, Arch> iota() noexcept {
 /// The IEEE binary16 in the low half of each 32-bit word (upper half ignored), as float. Exact, denormals and all.
 template <class Arch>
 RUNNEL_INLINE lanes<float, Arch> half_to_float(const lanes<std::int32_t, Arch>& words) noexcept {
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+#endif
   using ints = lanes<std::int32_t, Arch>;
   using floats = lanes<float, Arch>;
   const ints magnitude = (words & ints(0x7fff)) << 13;
@@ -141,6 +147,67 @@ RUNNEL_INLINE lanes<float, Arch> half_to_float(const lanes<std::int32_t, Arch>& 
   const floats special = bit_cast_to<float>(magnitude | ints(0x7f800000));
   const floats value = xsimd::select(scaled >= floats(65536.0f), special, scaled);
   return bit_cast_to<float>(bit_cast_to<std::int32_t>(value) | sign);
+}
+
+/// Floats rounded to bf16 (to nearest, ties to even; NaN stays one), in the upper half of each word; the lower is zero.
+template <class Arch>
+RUNNEL_INLINE lanes<std::int32_t, Arch> round_to_bf16(const lanes<float, Arch>& x) noexcept {
+  using ints = lanes<std::int32_t, Arch>;
+  const ints bits = bit_cast_to<std::int32_t>(x);
+  const ints rounded = bits + ints(0x7fff) + ((bits >> 16) & ints(1));
+  const ints quiet = bits | ints(0x400000);
+  const auto value = xsimd::select(x == x, bit_cast_to<float>(rounded), bit_cast_to<float>(quiet));
+  return bit_cast_to<std::int32_t>(value) & ints(static_cast<std::int32_t>(0xffff0000u));
+}
+
+/// acc + a0 b0 + a1 b1 over the two bf16 in each word (0 in the lower half). One instruction where the CPU has it
+/// (denormals are then zeros), else two fused steps.
+template <class Arch>
+RUNNEL_INLINE lanes<float, Arch> dot2(const lanes<float, Arch>& acc, const lanes<std::int32_t, Arch>& a,
+                                      const lanes<std::int32_t, Arch>& b) noexcept {
+#if XSIMD_WITH_AVX512F && defined(__AVX512BF16__)
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    return _mm512_dpbf16_ps(acc, std::bit_cast<__m512bh>(static_cast<__m512i>(a)),
+                            std::bit_cast<__m512bh>(static_cast<__m512i>(b)));
+  }
+#endif
+  const lanes<std::int32_t, Arch> high(static_cast<std::int32_t>(0xffff0000u));
+  const auto first = simd::fma(bit_cast_to<float>(a << 16), bit_cast_to<float>(b << 16), acc);
+  return simd::fma(bit_cast_to<float>(a & high), bit_cast_to<float>(b & high), first);
+}
+
+/// acc + the four products of bytes in each word: those of `a` unsigned and at most `Largest`, those of `b` signed and
+/// not -128. Exact, so the same on every instruction set.
+template <int Largest, class Arch>
+RUNNEL_INLINE lanes<std::int32_t, Arch> dot4(const lanes<std::int32_t, Arch>& acc, const lanes<std::int32_t, Arch>& a,
+                                             const lanes<std::int32_t, Arch>& b) noexcept {
+#if XSIMD_WITH_AVX512F && defined(__AVX512VNNI__)
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_dpbusd_epi32(acc, a, b);
+#endif
+#if XSIMD_WITH_AVX2
+  if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+    if constexpr (2 * Largest * 127 <= 32767) {
+      const __m256i pairs = _mm256_maddubs_epi16(a, b);
+      return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    } else {
+      const __m256i even =
+          _mm256_madd_epi16(_mm256_and_si256(a, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
+      const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a, 8), _mm256_srai_epi16(b, 8));
+      return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+    }
+  }
+#endif
+#if XSIMD_WITH_SSE2
+  if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
+    const __m128i even = _mm_madd_epi16(_mm_and_si128(a, _mm_set1_epi16(255)), _mm_srai_epi16(_mm_slli_epi16(b, 8), 8));
+    const __m128i odd = _mm_madd_epi16(_mm_srli_epi16(a, 8), _mm_srai_epi16(b, 8));
+    return _mm_add_epi32(acc, _mm_add_epi32(even, odd));
+  }
+#endif
+  using ints = lanes<std::int32_t, Arch>;
+  const ints byte(255);
+  return acc + (a & byte) * ((b << 24) >> 24) + ((a >> 8) & byte) * ((b << 16) >> 24) +
+         ((a >> 16) & byte) * ((b << 8) >> 24) + ((a >> 24) & byte) * (b >> 24);
 }
 
 }  // namespace simd

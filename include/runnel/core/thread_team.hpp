@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -21,8 +22,9 @@ namespace runnel {
 /// A fixed number of threads that work on one step together. One caller at a time; each session owns its own.
 ///
 /// OpenMP lends the threads: `run` opens one parallel region around a whole step, and inside it `parallel_for` hands
-/// out work through two atomics, so that a step of hundreds of small products pays no thread start. Inside a host's own
-/// parallel region OpenMP gives one thread, and the step runs on the caller alone.
+/// out pieces of work through one atomic, so that a step of hundreds of small products pays no thread start. The caller
+/// waits for pieces that were begun, never for a thread that has not come: on a busy machine it does the work itself.
+/// Inside a host's own parallel region OpenMP gives one thread, and the step runs on the caller alone.
 class thread_team {
  public:
   /// `threads` 0 means one a processor. Throws config_error if negative or above 1024.
@@ -45,8 +47,7 @@ class thread_team {
     }
 #if defined(_OPENMP)
     std::exception_ptr failure;
-    const std::uint32_t start = epoch_.load(std::memory_order_relaxed);
-    closing_ = false;
+    closing_.store(false, std::memory_order_relaxed);
 #pragma omp parallel num_threads(size_) default(shared)
     {
       if (omp_get_thread_num() == 0) {
@@ -56,11 +57,10 @@ class thread_team {
         } catch (...) {
           failure = std::current_exception();
         }
-        closing_ = true;
         active_ = 0;
-        epoch_.fetch_add(1, std::memory_order_release);
+        closing_.store(true, std::memory_order_release);
       } else {
-        work(omp_get_thread_num(), start);
+        work(omp_get_thread_num());
       }
     }
     if (failure) std::rethrow_exception(failure);
@@ -80,35 +80,62 @@ class thread_team {
       return;
     }
     using function = std::remove_reference_t<F>;
-    context_ = const_cast<void*>(static_cast<const void*>(&f));
-    call_ = [](void* context, std::ptrdiff_t begin, std::ptrdiff_t end, int worker) {
-      (*static_cast<function*>(context))(begin, end, worker);
-    };
-    count_ = count;
-    grain_ = std::max<std::ptrdiff_t>(1, grain);
-    next_.store(0, std::memory_order_relaxed);
-    pending_.store(active_ - 1, std::memory_order_relaxed);
-    epoch_.fetch_add(1, std::memory_order_release);
-    take_pieces(0);
-    spin_until([this] { return pending_.load(std::memory_order_acquire) == 0; });
+    const std::ptrdiff_t size = std::max<std::ptrdiff_t>(1, grain);
+    const auto pieces = static_cast<std::uint32_t>((count + size - 1) / size);
+    const std::uint64_t state = ((state_.load(std::memory_order_relaxed) >> 32) + 1) << 32;
+    job& next = jobs_[(state >> 32) % 2];
+    next.context.store(const_cast<void*>(static_cast<const void*>(&f)), std::memory_order_relaxed);
+    next.call.store([](void* context, std::ptrdiff_t begin, std::ptrdiff_t end,
+                       int worker) { (*static_cast<function*>(context))(begin, end, worker); },
+                    std::memory_order_relaxed);
+    next.count.store(count, std::memory_order_relaxed);
+    next.size.store(size, std::memory_order_relaxed);
+    next.pieces.store(pieces, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    state_.store(state, std::memory_order_release);
+    while (take_piece(0)) {
+    }
+    spin_until([&] { return done_.load(std::memory_order_acquire) == pieces; });
   }
 
  private:
-  void take_pieces(int worker) noexcept {
+  /// One call of `parallel_for`. There are two, used in turn: a thread may read the one of a call that is over while
+  /// the next is written, and finds out by `state_` before it acts on what it read.
+  struct job {
+    std::atomic<void*> context{nullptr};
+    std::atomic<void (*)(void*, std::ptrdiff_t, std::ptrdiff_t, int)> call{nullptr};
+    std::atomic<std::ptrdiff_t> count{0};
+    std::atomic<std::ptrdiff_t> size{1};
+    std::atomic<std::uint32_t> pieces{0};
+  };
+
+  /// Runs one piece of the current call; false if none is left.
+  bool take_piece(int worker) noexcept {
+    std::uint64_t state = state_.load(std::memory_order_acquire);
     for (;;) {
-      const std::ptrdiff_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
-      if (begin >= count_) return;
-      call_(context_, begin, std::min(begin + grain_, count_), worker);
+      const job& current = jobs_[(state >> 32) % 2];
+      const auto piece = static_cast<std::uint32_t>(state);
+      if (piece >= current.pieces.load(std::memory_order_relaxed)) return false;
+      void* const context = current.context.load(std::memory_order_relaxed);
+      const auto call = current.call.load(std::memory_order_relaxed);
+      const std::ptrdiff_t count = current.count.load(std::memory_order_relaxed);
+      const std::ptrdiff_t size = current.size.load(std::memory_order_relaxed);
+      if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        continue;
+      }
+      const std::ptrdiff_t begin = static_cast<std::ptrdiff_t>(piece) * size;
+      call(context, begin, std::min(begin + size, count), worker);
+      done_.fetch_add(1, std::memory_order_release);
+      return true;
     }
   }
 
-  void work(int worker, std::uint32_t seen) noexcept {
-    for (;;) {
-      spin_until([&] { return epoch_.load(std::memory_order_acquire) != seen; });
-      ++seen;
-      if (closing_) return;
-      take_pieces(worker);
-      pending_.fetch_sub(1, std::memory_order_release);
+  void work(int worker) noexcept {
+    while (!closing_.load(std::memory_order_acquire)) {
+      const std::uint64_t seen = state_.load(std::memory_order_acquire);
+      if (take_piece(worker)) continue;
+      spin_until(
+          [&] { return state_.load(std::memory_order_relaxed) != seen || closing_.load(std::memory_order_relaxed); });
     }
   }
 
@@ -131,14 +158,10 @@ class thread_team {
 
   int size_ = 1;
   int active_ = 0;  // threads of the open region; 0 outside of one
-  bool closing_ = false;
-  void* context_ = nullptr;
-  void (*call_)(void*, std::ptrdiff_t, std::ptrdiff_t, int) = nullptr;
-  std::ptrdiff_t count_ = 0;
-  std::ptrdiff_t grain_ = 1;
-  alignas(memory_alignment) std::atomic<std::uint32_t> epoch_{0};
-  alignas(memory_alignment) std::atomic<std::ptrdiff_t> next_{0};
-  alignas(memory_alignment) std::atomic<int> pending_{0};
+  std::array<job, 2> jobs_;
+  alignas(memory_alignment) std::atomic<std::uint64_t> state_{0};  // number of the call, then its next piece
+  alignas(memory_alignment) std::atomic<std::uint32_t> done_{0};   // pieces finished of the current call
+  alignas(memory_alignment) std::atomic<bool> closing_{false};
 };
 
 }  // namespace runnel

@@ -4,27 +4,29 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <type_traits>
 
 #include <runnel/core/index.hpp>
 #include <runnel/core/simd.hpp>
 #include <runnel/quant/codecs.hpp>
 
 /// \file
-/// y = x W^T + b over panels of prepared weights (quant/panel.hpp).
+/// y = x W^T + b over panels of prepared weights (quant/panel.hpp), computed in float, double or bf16.
 ///
-/// Row purity (law 0): y[r, n] is one chain acc = fma(x[r, k], w[n, k], acc) over ascending k from zero, then + b[n],
-/// whatever the number of rows and however they are tiled. One row decodes weights in registers; more rows decode a
-/// stretch of a panel once into scratch and run register tiles over it.
+/// Row purity (law 0): y[r, n] is one chain acc = fma(x[r, k], w[n, k], acc) over ascending k from zero (over pairs of
+/// inputs in bf16), then + b[n], whatever the number of rows and however they are tiled. Weights that are not stored as
+/// they are multiplied are decoded a stretch of a panel at a time into scratch.
 
 namespace runnel::kernels {
 
-/// One product. `x` is [rows, inputs] and `y` is [rows, outputs], with row strides in elements.
-template <class T>
+/// One product. `x` is [rows, inputs] of X (floats, doubles, pairs of bf16, blocks of bytes) and `y` is
+/// [rows, outputs], with row strides in elements of X and T.
+template <class T, class X = T>
 struct product_args {
   const quant::word* words = nullptr;
   index_t outputs = 0;
   index_t inputs = 0;
-  const T* x = nullptr;
+  const X* x = nullptr;
   index_t x_stride = 0;
   index_t rows = 0;
   T* y = nullptr;
@@ -43,6 +45,33 @@ inline constexpr std::size_t product_scratch = static_cast<std::size_t>(product_
   return (outputs + width - 1) / width;
 }
 
+/// How one step of a product's chain is computed: the scalar that weights and inputs are multiplied in, how many inputs
+/// it holds, and the step.
+template <class T>
+struct plain_arithmetic {
+  using element = T;
+  using sum = T;
+  static constexpr index_t inputs = 1;
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<T, Arch> step(T x, const simd::lanes<T, Arch>& w,
+                                                 const simd::lanes<T, Arch>& acc) noexcept {
+    return simd::fma(simd::lanes<T, Arch>(x), w, acc);
+  }
+};
+
+struct bf16_arithmetic {
+  using element = quant::word;
+  using sum = float;
+  static constexpr index_t inputs = 2;
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> step(quant::word x, const simd::lanes<quant::word, Arch>& w,
+                                                     const simd::lanes<float, Arch>& acc) noexcept {
+    return simd::dot2<Arch>(acc, w, simd::lanes<quant::word, Arch>(x));
+  }
+};
+
 namespace detail {
 
 /// Part of y that one register tile writes: `Rows` rows of the features of one panel.
@@ -52,7 +81,17 @@ struct output_tile {
   index_t stride = 0;
   index_t features = 0;     // of this panel, at most 32
   const T* bias = nullptr;  // at the panel's first feature, or null
+
+  [[nodiscard]] output_tile at_row(index_t row) const noexcept { return {y + row * stride, stride, features, bias}; }
 };
+
+template <class T, class X>
+[[nodiscard]] output_tile<T> panel_output(const product_args<T, X>& args, index_t panel) noexcept {
+  constexpr auto width = static_cast<index_t>(quant::panel_features);
+  const index_t feature = panel * width;
+  return {args.y + feature, args.y_stride, std::min(width, args.outputs - feature),
+          args.bias != nullptr ? args.bias + feature : nullptr};
+}
 
 template <class Arch, class T>
 RUNNEL_INLINE simd::lanes<T, Arch> load_tail(const T* values, index_t count) noexcept {
@@ -92,92 +131,102 @@ RUNNEL_INLINE void finish(accumulators<Arch, T, Rows, Columns>& sums, const outp
   });
 }
 
-/// One row over one panel, weights decoded in registers.
-template <class Arch, class Codec>
-void single_row(const quant::word* panel, const product_args<float>& args, const output_tile<float>& out) noexcept {
-  constexpr std::size_t width = simd::width<float, Arch>;
-  constexpr std::size_t columns = std::min<std::size_t>(2, quant::panel_features / width);
-  constexpr auto step = static_cast<index_t>(Codec::panel_inputs);
-  using batch = simd::lanes<float, Arch>;
-  for (std::size_t column = 0; column < quant::panel_features; column += columns * width) {
-    accumulators<Arch, float, 1, columns> sums;
-    simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[0][v] = batch(0.0f); });
-    const quant::word* block = panel;
-    for (index_t k0 = 0; k0 < args.inputs; k0 += step, block += Codec::panel_words) {
-      const auto count = std::min(Codec::panel_inputs, static_cast<std::size_t>(args.inputs - k0));
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
-        Codec::template decode_lanes<Arch>(
-            block, column + v * width, count, [&](std::size_t k, const batch& w) RUNNEL_LAMBDA_INLINE {
-              sums[0][v] = simd::fma(batch(args.x[k0 + static_cast<index_t>(k)]), w, sums[0][v]);
-            });
-      });
-    }
-    finish<Arch, float, 1, columns>(sums, out, column, true);
-  }
-}
+/// Elements that weights are fetched ahead: few rows use a line up faster than the next arrives from the last cache.
+inline constexpr index_t prefetch_distance = 24 * static_cast<index_t>(quant::panel_features);
 
-/// One stretch of inputs of one panel as T, [count, 32].
-template <class T>
-struct decoded_stretch {
-  const T* weights = nullptr;
+/// Weights of one stretch of one panel, [count, 32].
+template <class Element>
+struct weight_stretch {
+  const Element* weights = nullptr;
   index_t count = 0;
   bool first = false;  // sums start at zero, otherwise they continue what y holds
   bool last = false;
 };
 
-/// `Rows` rows over one decoded stretch of one panel.
-template <class Arch, class T, std::size_t Rows>
-void stretch_tile(const decoded_stretch<T>& stretch, const T* x, index_t x_stride, const output_tile<T>& out) noexcept {
-  constexpr std::size_t width = simd::width<T, Arch>;
+/// `Rows` rows over one stretch of one panel.
+template <class Arch, class Arithmetic, std::size_t Rows>
+void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, const typename Arithmetic::element* x,
+                  index_t x_stride, const output_tile<typename Arithmetic::sum>& out) noexcept {
+  using element = typename Arithmetic::element;
+  using sum = typename Arithmetic::sum;
+  constexpr std::size_t width = simd::width<sum, Arch>;
   constexpr std::size_t columns = std::min<std::size_t>(2, quant::panel_features / width);
-  using batch = simd::lanes<T, Arch>;
+  using batch = simd::lanes<sum, Arch>;
   for (std::size_t column = 0; column < quant::panel_features; column += columns * width) {
-    accumulators<Arch, T, Rows, columns> sums;
+    accumulators<Arch, sum, Rows, columns> sums;
     simd::unroll<Rows>([&](auto r) RUNNEL_LAMBDA_INLINE {
       simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
         const auto feature = static_cast<index_t>(column + v * width);
         const index_t left = out.features - feature;
         sums[r][v] = stretch.first || left <= 0
-                         ? batch(T(0))
+                         ? batch(sum(0))
                          : load_tail<Arch>(out.y + static_cast<index_t>(r) * out.stride + feature, left);
       });
     });
-    const T* weights = stretch.weights + column;
+    const element* weights = stretch.weights + column;
     for (index_t k = 0; k < stretch.count; ++k, weights += quant::panel_features) {
-      std::array<batch, columns> w;
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { w[v] = batch::load_aligned(weights + v * width); });
+      std::array<simd::lanes<element, Arch>, columns> w;
+      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
+        w[v] = simd::lanes<element, Arch>::load_aligned(weights + v * width);
+        simd::prefetch(weights + prefetch_distance + v * width);
+      });
       simd::unroll<Rows>([&](auto r) RUNNEL_LAMBDA_INLINE {
-        const batch value(x[static_cast<index_t>(r) * x_stride + k]);
-        simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[r][v] = simd::fma(value, w[v], sums[r][v]); });
+        const element value = x[static_cast<index_t>(r) * x_stride + k];
+        simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
+          sums[r][v] = Arithmetic::template step<Arch>(value, w[v], sums[r][v]);
+        });
       });
     }
-    finish<Arch, T, Rows, columns>(sums, out, column, stretch.last);
+    finish<Arch, sum, Rows, columns>(sums, out, column, stretch.last);
   }
 }
 
-/// Decodes inputs [k0, k0 + count) of a panel to T, [count, 32]. k0 is a multiple of the codec's panel_inputs.
-template <class Arch, class Codec, class T>
-void decode_stretch(const quant::word* panel, index_t k0, index_t count, T* out) noexcept {
+/// Where a block's weights of one panel are decoded to: as floats, doubles or pairs of bf16, [.., 32].
+template <class Arch, class Arithmetic>
+RUNNEL_INLINE void store_decoded(const simd::lanes<float, Arch>& w, std::size_t k, std::size_t column,
+                                 typename Arithmetic::element* rows) noexcept {
+  constexpr std::size_t width = simd::width<float, Arch>;
+  auto* at = rows + k / static_cast<std::size_t>(Arithmetic::inputs) * quant::panel_features + column;
+  if constexpr (std::is_same_v<Arithmetic, bf16_arithmetic>) {
+    const auto rounded = simd::round_to_bf16<Arch>(w);
+    if (k % 2 == 0) {
+      const auto low = simd::bit_cast_to<std::uint32_t>(rounded) >> 16;
+      simd::bit_cast_to<quant::word>(low).store_aligned(at);
+    } else {
+      (simd::lanes<quant::word, Arch>::load_aligned(at) | rounded).store_aligned(at);
+    }
+  } else if constexpr (std::is_same_v<Arithmetic, plain_arithmetic<float>>) {
+    w.store_aligned(at);
+  } else {
+    alignas(64) std::array<float, width> values;
+    w.store_aligned(values.data());
+    std::copy(values.begin(), values.end(), at);
+  }
+}
+
+/// Decodes inputs [k0, k0 + count) of a panel. k0 is a multiple of the codec's panel_inputs.
+template <class Arch, class Codec, class Arithmetic>
+void decode_stretch(const quant::word* panel, index_t k0, index_t count, typename Arithmetic::element* out) noexcept {
   constexpr std::size_t width = simd::width<float, Arch>;
   constexpr auto step = static_cast<index_t>(Codec::panel_inputs);
   const quant::word* block = panel + k0 / step * static_cast<index_t>(Codec::panel_words);
   for (index_t k = 0; k < count; k += step, block += Codec::panel_words) {
     const auto here = std::min(Codec::panel_inputs, static_cast<std::size_t>(count - k));
-    T* rows = out + k * static_cast<index_t>(quant::panel_features);
     for (std::size_t column = 0; column < quant::panel_features; column += width) {
       Codec::template decode_lanes<Arch>(
           block, column, here, [&](std::size_t i, const simd::lanes<float, Arch>& w) RUNNEL_LAMBDA_INLINE {
-            if constexpr (std::is_same_v<T, float>) {
-              w.store_aligned(rows + i * quant::panel_features + column);
-            } else {
-              alignas(64) std::array<float, width> values;
-              w.store_aligned(values.data());
-              std::copy(values.begin(), values.end(), rows + i * quant::panel_features + column);
-            }
+            store_decoded<Arch, Arithmetic>(w, static_cast<std::size_t>(k) + i, column, out);
           });
     }
   }
 }
+
+/// Whether a panel's words are already what the arithmetic multiplies.
+template <class Codec, class Arithmetic>
+inline constexpr bool stored_as_multiplied = (std::is_same_v<Codec, quant::f32_codec> &&
+                                              std::is_same_v<Arithmetic, plain_arithmetic<float>>) ||
+                                             (std::is_same_v<Codec, quant::bf16_codec> &&
+                                              std::is_same_v<Arithmetic, bf16_arithmetic>);
 
 /// Runs `tile(rows constant, first row)` over all rows in tiles of at most `Most`.
 template <std::size_t Most, class Tile>
@@ -190,39 +239,45 @@ RUNNEL_INLINE void tile_rows(index_t rows, Tile&& tile) noexcept {
   }
 }
 
+/// All rows over one panel, stretch by stretch.
+template <class Arch, class Arithmetic, class Args, class Stretch>
+void panel_product(const Args& args, index_t panel, index_t most, Stretch&& weights_of) noexcept {
+  constexpr std::size_t tile = simd::registers<Arch> == 32 ? 8 : 4;
+  const auto out = panel_output(args, panel);
+  for (index_t k0 = 0; k0 < args.inputs; k0 += most) {
+    const index_t count = std::min(most, args.inputs - k0);
+    const weight_stretch<typename Arithmetic::element> stretch{weights_of(k0, count),
+                                                               (count + Arithmetic::inputs - 1) / Arithmetic::inputs,
+                                                               k0 == 0, k0 + count == args.inputs};
+    tile_rows<tile>(args.rows, [&](auto rows, index_t row) {
+      stretch_tile<Arch, Arithmetic, rows>(stretch, args.x + row * args.x_stride + k0 / Arithmetic::inputs,
+                                           args.x_stride, out.at_row(row));
+    });
+  }
+}
+
 }  // namespace detail
 
 /// Panels [panel_begin, panel_end) of a product. `scratch` holds `product_scratch` elements, 64-byte aligned.
-template <class Arch, class Codec, class T>
-void product(const product_args<T>& args, index_t panel_begin, index_t panel_end, T* scratch) noexcept {
-  constexpr auto panel_width = static_cast<index_t>(quant::panel_features);
-  constexpr auto panel_inputs = static_cast<index_t>(Codec::panel_inputs);
-  constexpr std::size_t tile = simd::registers<Arch> == 32 ? 8 : 4;
-  const index_t blocks = (args.inputs + panel_inputs - 1) / panel_inputs;
+template <class Arch, class Codec, class Arithmetic>
+void product(const product_args<typename Arithmetic::sum, typename Arithmetic::element>& args, index_t panel_begin,
+             index_t panel_end, typename Arithmetic::element* scratch) noexcept {
+  constexpr auto block_inputs = static_cast<index_t>(Codec::panel_inputs);
+  const index_t panel_words =
+      (args.inputs + block_inputs - 1) / block_inputs * static_cast<index_t>(Codec::panel_words);
   // Few rows are done before the weights have left the first cache; many make longer stretches worth it.
   const index_t most = args.rows <= 16 ? product_stretch / 4 : product_stretch;
   for (index_t p = panel_begin; p < panel_end; ++p) {
-    const quant::word* panel = args.words + p * blocks * static_cast<index_t>(Codec::panel_words);
-    const index_t feature = p * panel_width;
-    const detail::output_tile<T> out{args.y + feature, args.y_stride, std::min(panel_width, args.outputs - feature),
-                                     args.bias != nullptr ? args.bias + feature : nullptr};
-    const auto at_row = [&](index_t row) {
-      detail::output_tile<T> moved = out;
-      moved.y += row * args.y_stride;
-      return moved;
-    };
-    if constexpr (std::is_same_v<T, float>) {
-      if (args.rows == 1) {
-        detail::single_row<Arch, Codec>(panel, args, out);
-        continue;
-      }
-    }
-    for (index_t k0 = 0; k0 < args.inputs; k0 += most) {
-      const index_t count = std::min(most, args.inputs - k0);
-      detail::decode_stretch<Arch, Codec>(panel, k0, count, scratch);
-      const detail::decoded_stretch<T> stretch{scratch, count, k0 == 0, k0 + count == args.inputs};
-      detail::tile_rows<tile>(args.rows, [&](auto rows, index_t row) {
-        detail::stretch_tile<Arch, T, rows>(stretch, args.x + row * args.x_stride + k0, args.x_stride, at_row(row));
+    const quant::word* panel = args.words + p * panel_words;
+    if constexpr (detail::stored_as_multiplied<Codec, Arithmetic>) {
+      const auto* weights = reinterpret_cast<const typename Arithmetic::element*>(panel);
+      detail::panel_product<Arch, Arithmetic>(args, p, product_stretch, [&](index_t k0, index_t) {
+        return weights + k0 / Arithmetic::inputs * static_cast<index_t>(quant::panel_features);
+      });
+    } else {
+      detail::panel_product<Arch, Arithmetic>(args, p, most, [&](index_t k0, index_t count) {
+        detail::decode_stretch<Arch, Codec, Arithmetic>(panel, k0, count, scratch);
+        return static_cast<const typename Arithmetic::element*>(scratch);
       });
     }
   }

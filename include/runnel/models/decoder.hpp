@@ -57,10 +57,10 @@ class decoder {
   /// but its own token, what it sees and the context's options. Throws config_error for rows or tokens that do not fit,
   /// cancelled_error when stopped; caches then are as they were.
   [[nodiscard]] tensor_view<const float, 2> forward(ops::eval& context, std::span<const stream_rows> streams) const {
-    std::vector<lengths> after;
-    after.reserve(streams.size());
+    context.memory.reset();
+    const std::span<lengths> after(context.memory.take<lengths>(streams.size()), streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
-      after.push_back(check(streams[i]));
+      after[i] = check(streams[i]);
       const bool taken = std::any_of(streams.begin(), streams.begin() + static_cast<std::ptrdiff_t>(i),
                                      [&](const stream_rows& other) { return other.cache == streams[i].cache; });
       expect(!taken, "forward: stream ", i, " of the pass has the cache of another stream");
@@ -68,13 +68,19 @@ class decoder {
     for (std::size_t i = 0; i < streams.size(); ++i) {
       for (std::size_t g = 0; g < num_groups; ++g) streams[i].cache->reserve(static_cast<group>(g), after[i][g]);
     }
-    context.memory.reset();
     tensor_view<const float, 2> logits;
     context.team.run([&] { logits = run(context, streams); });
     for (std::size_t i = 0; i < streams.size(); ++i) {
       for (std::size_t g = 0; g < num_groups; ++g) streams[i].cache->commit(static_cast<group>(g), after[i][g]);
     }
     return logits;
+  }
+
+  /// What `mode` comes to with this model's weights: int8 is bf16 or f32 where nothing is quantised.
+  [[nodiscard]] ops::compute_mode effective(ops::compute_mode mode) const noexcept {
+    const auto format =
+        weights_.layers.empty() ? weights_.embedding.weight.format() : weights_.layers.front().mlp.gate.weight.format();
+    return ops::effective_compute(mode, format);
   }
 
   /// Bytes of all weights as they lie in memory.
@@ -132,17 +138,25 @@ class decoder {
 
   [[nodiscard]] tensor_view<const float, 2> run(ops::eval& context, std::span<const stream_rows> streams) const {
     using stream_type = nn::attention_stream<cache::key_value_cache>;
-    std::vector<std::int32_t> tokens;
-    std::vector<index_t> wanted;
-    std::vector<stream_type> parts;
+    std::size_t num_rows = 0, num_wanted = 0;
     for (const auto& stream : streams) {
-      const auto first = static_cast<index_t>(tokens.size());
-      tokens.insert(tokens.end(), stream.tokens.begin(), stream.tokens.end());
+      num_rows += stream.tokens.size();
+      num_wanted += stream.logit_rows.size();
+    }
+    const std::span<std::int32_t> tokens(context.memory.take<std::int32_t>(num_rows), num_rows);
+    const std::span<index_t> wanted(context.memory.take<index_t>(num_wanted), num_wanted);
+    const std::span<stream_type> parts(context.memory.take<stream_type>(streams.size()), streams.size());
+    num_rows = num_wanted = 0;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      const auto& stream = streams[i];
+      const auto first = static_cast<index_t>(num_rows);
+      std::copy(stream.tokens.begin(), stream.tokens.end(), tokens.begin() + first);
+      num_rows += stream.tokens.size();
       for (const index_t row : stream.logit_rows) {
         expect(row >= 0 && row < stream.rows->size(), "forward: logits of row ", row, " of ", stream.rows->size());
-        wanted.push_back(first + row);
+        wanted[num_wanted++] = first + row;
       }
-      parts.push_back({stream.rows, rotary_(context, *stream.rows), stream.cache, first});
+      parts[i] = {stream.rows, rotary_(context, *stream.rows), stream.cache, first};
     }
     auto x = weights_.embedding(context, tokens);
     for (index_t layer = 0; layer < config_.num_hidden_layers; ++layer) {

@@ -33,12 +33,10 @@ struct attention {
   template <class Context, class KeyStore>
   [[nodiscard]] auto operator()(Context& context, const typename Context::value& x,
                                 std::span<const attention_stream<KeyStore>> streams, index_t layer) const {
-    const auto q = query(context, x);
-    const auto k = key(context, x);
-    const auto v = value(context, x);
+    const auto [q, k, v] = context(ops::products{}, x, query, key, value);
     const auto attended = context.make(x.size(0), scores.heads * scores.head_dim);
     for (const auto& stream : streams) {
-      const auto mine = [&](const typename Context::value& all) {
+      const auto mine = [&stream](const typename Context::value& all) {
         return all.slice(stream.first, stream.first + stream.rows->size());
       };
       const auto* angles = rotary ? &stream.angles : nullptr;

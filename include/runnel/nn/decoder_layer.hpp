@@ -16,7 +16,7 @@ struct gated_mlp {
 
   template <class Context>
   [[nodiscard]] auto operator()(Context& context, const typename Context::value& x) const {
-    return down(context, context(ops::gated_activation{kind}, gate(context, x), up(context, x)));
+    return down(context, context(ops::gated_product{kind}, x, gate, up));
   }
 };
 

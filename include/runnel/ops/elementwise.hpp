@@ -58,20 +58,6 @@ struct add {
   }
 };
 
-/// activation(gate) * up.
-struct gated_activation {
-  kernels::activation kind = kernels::activation::silu;
-
-  eval::value forward(eval& context, const eval::value& gate, const eval::value& up) const {
-    expect_shape(up.shape(), gate.shape(), "gated_activation");
-    const auto y = context.make(gate.size(0), gate.size(1));
-    context.for_each_row(gate.size(0), 4 * gate.size(1), [&]<class Arch>(index_t row, Arch) {
-      kernels::gated_activation<Arch>(kind, gate.row(row).data(), up.row(row).data(), gate.size(1), y.row(row).data());
-    });
-    return y;
-  }
-};
-
 /// cap tanh(x / cap), in place.
 struct soft_cap {
   float cap = 0;

@@ -14,11 +14,25 @@
 
 namespace runnel::ops {
 
-/// Scalars in which products are computed, whatever the weights are stored in.
-enum class compute_mode : std::uint8_t { f32 };
+/// The numbers that products are computed in. Sums are float throughout.
+enum class compute_mode : std::uint8_t {
+  f32,   ///< weights decoded exactly, inputs as they are
+  bf16,  ///< weights and inputs rounded to bf16 (nearest, ties to even)
+  /// Quantised weights as the whole numbers they are, inputs in blocks of 32 rounded to bytes with a scale each; bf16
+  /// weights in bf16, others in f32. The fastest that keeps the file's precision.
+  int8,
+};
+
+/// The mode for work whose results need not be exact to the last digit.
+inline constexpr compute_mode fastest_compute = compute_mode::int8;
 
 [[nodiscard]] constexpr std::string_view name_of(compute_mode mode) noexcept {
-  return mode == compute_mode::f32 ? "f32" : "unknown";
+  switch (mode) {
+    case compute_mode::f32: return "f32";
+    case compute_mode::bf16: return "bf16";
+    case compute_mode::int8: return "int8";
+  }
+  return "unknown";
 }
 
 /// How a step is computed. The result's bits depend on compute mode and instruction set, never on the thread count.

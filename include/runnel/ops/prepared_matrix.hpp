@@ -54,7 +54,29 @@ class prepared_matrix {
     return out;
   }
 
+  /// Rounds any format to bytes with one scale a row, held as q8_0 whose scales are equal along a row: the fastest
+  /// products in int8, at the price of that rounding; other modes decode it as any q8_0. Inputs must be a multiple of
+  /// 32. Throws as `prepare` does.
+  [[nodiscard]] static prepared_matrix prepare_byte_rows(const matrix_source& from) {
+    const prepared_matrix exact = prepare(from);
+    const auto inputs = static_cast<std::size_t>(from.inputs);
+    expect<shape_error>(inputs % quant::q8_0_codec::block_size == 0, "matrix: ", inputs,
+                        " inputs are not a multiple of the ", quant::q8_0_codec::block_size, " of a block of bytes");
+    const std::size_t row_bytes = inputs / quant::q8_0_codec::block_size * quant::q8_0_codec::block_bytes;
+    std::vector<std::byte> bytes(row_bytes * static_cast<std::size_t>(from.outputs));
+    std::vector<float> row(inputs);
+    for (index_t n = 0; n < from.outputs; ++n) {
+      exact.decode_row(n, row);
+      quant::encode_row_of_bytes(row, bytes.data() + static_cast<std::size_t>(n) * row_bytes);
+    }
+    auto out = prepare({quant::weight_format::q8_0, from.outputs, from.inputs, bytes, {}});
+    out.has_row_scales_ = true;
+    return out;
+  }
+
   [[nodiscard]] quant::weight_format format() const noexcept { return format_; }
+  /// Whether the scales of q8_0 are equal along every row.
+  [[nodiscard]] bool has_row_scales() const noexcept { return has_row_scales_; }
   [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
   [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
   [[nodiscard]] const quant::word* words() const noexcept { return words_.data(); }
@@ -111,6 +133,7 @@ class prepared_matrix {
   }
 
   quant::weight_format format_ = quant::weight_format::f32;
+  bool has_row_scales_ = false;
   index_t outputs_ = 0;
   index_t inputs_ = 0;
   aligned_buffer<quant::word> words_;

@@ -25,6 +25,19 @@ RUNNEL_INLINE decltype(auto) with_codec(weight_format format, F&& f) {
   return f(f32_codec{});
 }
 
+/// Calls `f(codec{})` if the weights of `format` are whole numbers of at most a byte; the one switch over those.
+template <class F>
+RUNNEL_INLINE void with_byte_codec(weight_format format, F&& f) {
+  switch (format) {
+    case weight_format::q8_0: return f(q8_0_codec{});
+    case weight_format::q4_0: return f(q4_0_codec{});
+    case weight_format::q4_1: return f(q4_1_codec{});
+    case weight_format::f32:
+    case weight_format::f16:
+    case weight_format::bf16: break;
+  }
+}
+
 /// Decodes `count` values (a whole number of blocks) stored as in files. Scalar; for small tensors and tests.
 inline void decode(weight_format format, const std::byte* bytes, std::size_t count, float* values) {
   with_codec(format, [&]<class Codec>(Codec) {

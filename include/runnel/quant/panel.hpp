@@ -28,6 +28,11 @@
 ///   block,
 ///                                                        ascending; lanes are features [column, column + width)
 ///   unpack(words, feature, values)                       one feature's panel_inputs values back, for embedding rows
+///
+/// Codecs of whole numbers, x = d (q - zero_point) or x = d q + m, have for integer products also
+///   zero_point, largest                                  of q, which is never negative
+///   scales<Arch>(words, column), minimums<Arch>(...)     d and m of a block (minimums only where there are any)
+///   bytes<Arch>(words, column, i)                        q of inputs 4i to 4i + 3, a byte each
 
 namespace runnel::quant {
 
@@ -83,17 +88,23 @@ RUNNEL_INLINE simd::lanes<float, Arch> load_scales(const word* words, std::size_
 
 /// The quants of a 4-bit block as GGUF stores them: byte j holds inputs j (low) and j + 16 (high).
 inline void pack_nibbles(const feature_blocks& blocks, std::size_t offset, word* words) noexcept {
-  for (std::size_t w = 0; w < 4; ++w) {
-    for (std::size_t f = 0; f < panel_features; ++f) {
-      std::uint32_t bits = 0;
-      for (std::size_t i = 0; i < 8; ++i) {
-        const std::size_t k = 8 * w + i;
-        const auto pair = static_cast<std::uint32_t>(blocks[f][offset + k % 16]);
-        bits |= (k < 16 ? pair & 15u : pair >> 4) << nibble_shift(i);
-      }
-      words[w * panel_features + f] = static_cast<word>(bits);
+  constexpr std::uint32_t low = 0x0f0f0f0fu;
+  for (std::size_t f = 0; f < panel_features; ++f) {
+    std::array<std::uint32_t, 4> quads;
+    std::memcpy(quads.data(), blocks[f] + offset, sizeof quads);
+    for (std::size_t w = 0; w < 2; ++w) {
+      const std::uint32_t first = quads[2 * w], second = quads[2 * w + 1];
+      words[w * panel_features + f] = static_cast<word>((first & low) | ((second & low) << 4));
+      words[(w + 2) * panel_features + f] = static_cast<word>(((first >> 4) & low) | (second & ~low));
     }
   }
+}
+
+/// Inputs 4i to 4i + 3 of a 4-bit block, a byte each.
+template <class Arch>
+RUNNEL_INLINE simd::lanes<word, Arch> load_nibbles(const word* words, std::size_t i) noexcept {
+  const auto eight = load_words<Arch>(words + i / 2 * panel_features);
+  return (i % 2 == 0 ? eight : eight >> 4) & simd::lanes<word, Arch>(0x0f0f0f0f);
 }
 
 [[nodiscard]] inline int unpack_nibble(const word* words, std::size_t feature, std::size_t k) noexcept {

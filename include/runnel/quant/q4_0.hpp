@@ -15,6 +15,8 @@ struct q4_0_codec {
   static constexpr std::size_t block_bytes = 18;
   static constexpr std::size_t panel_inputs = 32;
   static constexpr std::size_t panel_words = panel_features / 2 + 4 * panel_features;
+  static constexpr int zero_point = 8;
+  static constexpr int largest = 15;
 
   static void encode(const float* values, std::byte* block) noexcept {
     float extreme = 0;  // the value of largest magnitude, sign kept: it gets quant 0
@@ -63,6 +65,15 @@ struct q4_0_codec {
         emit(8 * w + i, scale * xsimd::to_float(quant - ints(8)));
       });
     }
+  }
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column) noexcept {
+    return detail::load_scales<Arch>(words, column);
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, std::size_t i) noexcept {
+    return detail::load_nibbles<Arch>(words + panel_features / 2 + column, i);
   }
 };
 

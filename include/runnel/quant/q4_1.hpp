@@ -15,6 +15,8 @@ struct q4_1_codec {
   static constexpr std::size_t block_bytes = 20;
   static constexpr std::size_t panel_inputs = 32;
   static constexpr std::size_t panel_words = panel_features + 4 * panel_features;
+  static constexpr int zero_point = 0;
+  static constexpr int largest = 15;
 
   static void encode(const float* values, std::byte* block) noexcept {
     const auto [least, most] = std::minmax_element(values, values + block_size);
@@ -61,9 +63,8 @@ struct q4_1_codec {
   template <class Arch, class Emit>
   RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t, Emit&& emit) noexcept {
     using ints = simd::lanes<word, Arch>;
-    const ints pair = detail::load_words<Arch>(words + column);
-    const auto scale = simd::half_to_float<Arch>(pair);
-    const auto minimum = simd::half_to_float<Arch>(pair >> 16);
+    const auto scale = scales<Arch>(words, column);
+    const auto minimum = minimums<Arch>(words, column);
     const word* quants = words + panel_features + column;
     for (std::size_t w = 0; w < 4; ++w) {
       const ints eight = detail::load_words<Arch>(quants + w * panel_features);
@@ -72,6 +73,19 @@ struct q4_1_codec {
         emit(8 * w + i, simd::fma(scale, xsimd::to_float(quant), minimum));
       });
     }
+  }
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column) noexcept {
+    return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column));
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const word* words, std::size_t column) noexcept {
+    return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column) >> 16);
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, std::size_t i) noexcept {
+    return detail::load_nibbles<Arch>(words + panel_features + column, i);
   }
 };
 

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <span>
 
+#include <runnel/core/dtype.hpp>
 #include <runnel/core/index.hpp>
 
 namespace runnel::kernels::reference {
@@ -21,6 +25,34 @@ void product(std::span<const T> x, std::span<const double> weights, std::span<co
       }
       if (!bias.empty()) sum += static_cast<double>(bias[static_cast<std::size_t>(n)]);
       y[static_cast<std::size_t>(r * outputs + n)] = sum;
+    }
+  }
+}
+
+/// The values that products in bf16 multiply in place of `values`.
+inline void round_to_bf16(std::span<const double> values, std::span<double> rounded) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    rounded[i] = static_cast<double>(static_cast<float>(bf16(static_cast<float>(values[i]))));
+  }
+}
+
+/// The values that products in bytes multiply in place of one block of inputs: multiples of max |x| / 127, NaN if an
+/// input is not finite, zeros where all are too small.
+inline void round_to_bytes(std::span<const float> block, std::span<double> rounded) {
+  float largest = 0;
+  for (const float value : block) {
+    largest = std::isfinite(value) ? std::max(largest, std::fabs(value)) : std::numeric_limits<float>::infinity();
+    if (std::isinf(largest)) break;
+  }
+  const float scale = largest / 127.0f, inverse = 1.0f / scale;
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    if (std::isinf(largest)) {
+      rounded[i] = std::numeric_limits<double>::quiet_NaN();
+    } else if (!std::isfinite(inverse)) {
+      rounded[i] = 0;
+    } else {
+      const float quant = std::nearbyint(block[i] * inverse);
+      rounded[i] = static_cast<double>(scale) * static_cast<double>(std::clamp(quant, -127.0f, 127.0f));
     }
   }
 }

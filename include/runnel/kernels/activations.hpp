@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include <runnel/core/index.hpp>
+#include <runnel/core/simd.hpp>
+#include <runnel/quant/panel.hpp>
+
+/// \file
+/// Inputs of a product brought to the numbers it is computed in: pairs of bf16, or blocks of 32 bytes with a scale.
+/// Each row by itself (law 0).
+
+namespace runnel::kernels {
+
+/// 32 inputs of one row as bytes: x = scale q, q = round(x / scale), ties to even, |q| <= 127, scale = max |x| / 127.
+struct byte_block {
+  static constexpr std::size_t inputs = 32;
+
+  std::array<std::int8_t, inputs> quants;
+  float scale;         ///< NaN where an input is not finite: so is the row's product then
+  float sum;           ///< scale times the sum of quants: what a weight's minimum is multiplied by
+  std::int32_t start;  ///< minus the weights' zero point times the sum of quants
+};
+
+/// Words of 32 bits that a row of `inputs` takes as pairs of bf16.
+[[nodiscard]] constexpr index_t pair_count(index_t inputs) noexcept { return (inputs + 1) / 2; }
+
+/// Blocks that a row of `inputs` takes.
+[[nodiscard]] constexpr index_t byte_block_count(index_t inputs) noexcept {
+  return inputs / static_cast<index_t>(byte_block::inputs);
+}
+
+/// One row as pairs of bf16, the even input in the lower half; an odd last input leaves a zero above it.
+template <class Arch>
+void round_row_to_bf16(const float* x, index_t inputs, quant::word* pairs) noexcept {
+  constexpr auto width = static_cast<index_t>(simd::width<float, Arch>);
+  alignas(64) std::array<std::uint32_t, simd::width<float, Arch>> rounded;
+  index_t k = 0;
+  for (; k + width <= inputs; k += width) {
+    const auto bits = simd::round_to_bf16<Arch>(simd::lanes<float, Arch>::load_unaligned(x + k));
+    bits.store_aligned(reinterpret_cast<std::int32_t*>(rounded.data()));
+    for (std::size_t i = 0; i < rounded.size(); i += 2) {
+      pairs[k / 2 + static_cast<index_t>(i / 2)] = static_cast<quant::word>((rounded[i] >> 16) | rounded[i + 1]);
+    }
+  }
+  for (; k < inputs; k += 2) {
+    const std::uint32_t low = bf16(x[k]).bits;
+    const std::uint32_t high = k + 1 < inputs ? bf16(x[k + 1]).bits : 0u;
+    pairs[k / 2] = static_cast<quant::word>(low | (high << 16));
+  }
+}
+
+namespace detail {
+
+/// Largest magnitude of `count` inputs (a multiple of 32); infinity if one is not finite.
+template <class Arch>
+RUNNEL_INLINE float largest_magnitude(const float* x, index_t count) noexcept {
+  constexpr auto width = static_cast<index_t>(simd::width<float, Arch>);
+  using batch = simd::lanes<float, Arch>;
+  batch most(0.0f), check(0.0f);
+  for (index_t k = 0; k < count; k += width) {
+    const auto value = batch::load_unaligned(x + k);
+    most = xsimd::max(most, xsimd::abs(value));
+    check = check + value * batch(0.0f);  // NaN once a value is not finite
+  }
+  const float found = simd::maximum(most);
+  return simd::sum(check) == 0.0f ? found : std::numeric_limits<float>::infinity();
+}
+
+/// The scale for inputs of magnitude up to `largest`, and what to multiply them by; those below 4e-37 vanish.
+struct byte_scale {
+  float scale;
+  float inverse;
+
+  explicit byte_scale(float largest) noexcept : scale(largest / 127.0f), inverse(1.0f / scale) {
+    if (!(inverse <= std::numeric_limits<float>::max())) scale = inverse = 0;
+    if (!(largest <= std::numeric_limits<float>::max())) {
+      scale = std::numeric_limits<float>::quiet_NaN();
+      inverse = 0;
+    }
+  }
+};
+
+/// Fills a block's quants; gives their sum.
+template <class Arch>
+RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, byte_block& block) noexcept {
+  constexpr std::size_t width = simd::width<float, Arch>;
+  using batch = simd::lanes<float, Arch>;
+  alignas(64) std::array<std::int32_t, byte_block::inputs> whole{};
+  if (by.inverse != 0) {  // otherwise an infinity times zero would be converted
+    simd::unroll<byte_block::inputs / width>([&](auto i) RUNNEL_LAMBDA_INLINE {
+      const auto scaled = xsimd::nearbyint(batch::load_unaligned(x + i * width) * batch(by.inverse));
+      const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
+      xsimd::to_int(limited).store_aligned(whole.data() + i * width);
+    });
+  }
+  std::int32_t sum = 0;
+  for (std::size_t i = 0; i < byte_block::inputs; ++i) {
+    block.quants[i] = static_cast<std::int8_t>(whole[i]);
+    sum += whole[i];
+  }
+  return sum;
+}
+
+}  // namespace detail
+
+/// One row of `inputs` (a multiple of 32) as blocks with a scale each, for weights with this zero point.
+template <class Arch>
+void quantize_row(const float* x, index_t inputs, std::int32_t zero_point, byte_block* blocks) noexcept {
+  constexpr auto step = static_cast<index_t>(byte_block::inputs);
+  for (index_t k = 0; k < inputs; k += step, ++blocks) {
+    const detail::byte_scale by(detail::largest_magnitude<Arch>(x + k, step));
+    const std::int32_t sum = detail::quantize_block<Arch>(x + k, by, *blocks);
+    blocks->scale = by.scale;
+    blocks->sum = by.scale * static_cast<float>(sum);
+    blocks->start = -zero_point * sum;
+  }
+}
+
+/// The same with one scale for the whole row, held in its first block, as is `start` for all inputs.
+template <class Arch>
+void quantize_whole_row(const float* x, index_t inputs, std::int32_t zero_point, byte_block* blocks) noexcept {
+  constexpr auto step = static_cast<index_t>(byte_block::inputs);
+  const detail::byte_scale by(detail::largest_magnitude<Arch>(x, inputs));
+  std::int32_t sum = 0;
+  for (index_t k = 0; k < inputs; k += step) sum += detail::quantize_block<Arch>(x + k, by, blocks[k / step]);
+  blocks->scale = by.scale;
+  blocks->sum = by.scale * static_cast<float>(sum);
+  blocks->start = -zero_point * sum;
+}
+
+}  // namespace runnel::kernels

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <runnel/kernels/product_int8.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <runnel/kernels/reference/product.hpp>
+#include <runnel/ops/product.hpp>
+
+#include "support/instruction_sets.hpp"
+#include "support/random_values.hpp"
+
+// Products in bf16 and in bytes against the scalar twin, through the op that converts their inputs.
+
+namespace {
+
+using namespace runnel;
+using ops::compute_mode;
+using quant::weight_format;
+
+constexpr float inf = std::numeric_limits<float>::infinity();
+
+/// A matrix and what it decodes to.
+struct matrix {
+  ops::prepared_matrix packed;
+  std::vector<double> values;
+  double largest = 0;  // of what a product adds up: a quant's part and the minimum are added apart
+
+  matrix(random_stream& random, weight_format format, index_t outputs, index_t inputs, bool row_scales = false) {
+    const auto plain = tests::normals<float>(random, outputs * inputs);
+    std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format, plain.size())));
+    quant::encode(format, plain.data(), plain.size(), bytes.data());
+    const ops::matrix_source source{format, outputs, inputs, bytes, {}};
+    packed = row_scales ? ops::prepared_matrix::prepare_byte_rows(source) : ops::prepared_matrix::prepare(source);
+    std::vector<float> row(static_cast<std::size_t>(inputs));
+    for (index_t n = 0; n < outputs; ++n) {
+      packed.decode_row(n, row);
+      values.insert(values.end(), row.begin(), row.end());
+    }
+    for (const double value : values) largest = std::max(largest, 3 * std::fabs(value));
+  }
+};
+
+std::vector<float> run(const ops::prepared_matrix& weight, std::span<const float> x, std::span<const float> bias,
+                       index_t rows, compute_mode mode, instruction_set which, int threads = 1) {
+  ops::eval context({threads, mode, which});
+  std::vector<float> out;
+  context.team.run([&] {
+    const auto input = context.make(rows, weight.inputs());
+    std::copy(x.begin(), x.end(), input.data());
+    const tensor_view<const float, 1> b =
+        bias.empty() ? tensor_view<const float, 1>{}
+                     : tensor_view<const float, 1>(bias.data(), {static_cast<index_t>(bias.size())});
+    const auto y = context(ops::product{}, input, weight, b);
+    out.assign(y.data(), y.data() + y.size());
+  });
+  return out;
+}
+
+/// What a mode makes of inputs and weights before it multiplies them exactly.
+void rounded_operands(compute_mode mode, const ops::prepared_matrix& weight, index_t rows, std::vector<double>& x,
+                      std::vector<double>& w) {
+  if (mode == compute_mode::f32) return;
+  if (mode == compute_mode::bf16) {
+    kernels::reference::round_to_bf16(x, x);
+    kernels::reference::round_to_bf16(w, w);
+    return;
+  }
+  const auto inputs = static_cast<std::size_t>(weight.inputs());
+  const std::size_t block = weight.has_row_scales() ? inputs : 32;
+  std::vector<float> plain(x.begin(), x.end());
+  for (std::size_t at = 0; at < static_cast<std::size_t>(rows) * inputs; at += block) {
+    kernels::reference::round_to_bytes(std::span<const float>(plain).subspan(at, block),
+                                       std::span<double>(x).subspan(at, block));
+  }
+}
+
+struct kind {
+  weight_format format;
+  compute_mode mode;
+  bool row_scales = false;
+};
+
+const std::vector<kind>& kinds() {
+  static const std::vector<kind> all{
+      {weight_format::f32, compute_mode::bf16},        {weight_format::f16, compute_mode::bf16},
+      {weight_format::bf16, compute_mode::bf16},       {weight_format::q8_0, compute_mode::bf16},
+      {weight_format::q4_0, compute_mode::bf16},       {weight_format::q4_1, compute_mode::bf16},
+      {weight_format::q8_0, compute_mode::int8},       {weight_format::q4_0, compute_mode::int8},
+      {weight_format::q4_1, compute_mode::int8},       {weight_format::f32, compute_mode::int8, true},
+      {weight_format::q4_1, compute_mode::int8, true}, {weight_format::f16, compute_mode::f32, true}};
+  return all;
+}
+
+/// Largest error in units of what the chain of float steps allows.
+double error(const kind& of, const matrix& m, index_t rows, std::span<const float> x, std::span<const float> bias,
+             std::span<const float> found) {
+  const index_t outputs = m.packed.outputs(), inputs = m.packed.inputs();
+  std::vector<double> exact_x(x.begin(), x.end()), w = m.values, b(bias.begin(), bias.end());
+  rounded_operands(of.mode, m.packed, rows, exact_x, w);
+  std::vector<double> y(static_cast<std::size_t>(rows * outputs));
+  kernels::reference::product<double>(exact_x, w, b, rows, outputs, inputs, y);
+  double most = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    double size = bias.empty() ? 0 : std::fabs(b[i % static_cast<std::size_t>(outputs)]);
+    for (index_t k = 0; k < inputs; ++k) {
+      size += std::fabs(exact_x[i / static_cast<std::size_t>(outputs) * static_cast<std::size_t>(inputs) +
+                                static_cast<std::size_t>(k)]) *
+              m.largest;
+    }
+    const double allowed = 1e-30 + size * static_cast<double>(2 * inputs + 8) * 6e-8;
+    const double difference = std::fabs(static_cast<double>(found[i]) - y[i]);
+    most = std::isnan(difference) ? INFINITY : std::max(most, difference / allowed);
+  }
+  return most;
+}
+
+TEST_CASE("products in bf16 and bytes are right, and row-pure for any rows and threads") {
+  random_stream random(31);
+  for (int turn = 0; turn < 8; ++turn) {
+    for (const kind& of : kinds()) {
+      const bool any = !of.row_scales && quant::info(of.format).block_size == 1;
+      const index_t inputs = any ? tests::between(random, 1, 600) : 32 * tests::between(random, 1, turn == 0 ? 40 : 6);
+      const index_t outputs = tests::between(random, 1, 100), rows = tests::between(random, 1, turn % 2 == 0 ? 40 : 9);
+      const matrix m(random, of.format, outputs, inputs, of.row_scales);
+      auto x = tests::normals<float>(random, rows * inputs);
+      for (index_t k = 0; k < inputs; ++k) x[static_cast<std::size_t>(random.below(rows) * inputs + k)] = 0;
+      x[static_cast<std::size_t>(random.below(rows * inputs))] = 300;  // an outlier, as real activations have
+      const auto bias = random.below(2) == 1 ? tests::normals<float>(random, outputs) : std::vector<float>{};
+      CAPTURE(std::string(quant::info(of.format).name));
+      CAPTURE(ops::name_of(of.mode));
+      CAPTURE(of.row_scales);
+      CAPTURE(rows);
+      CAPTURE(outputs);
+      CAPTURE(inputs);
+      std::vector<float> baseline;
+      for (const instruction_set which : tests::runnable_instruction_sets()) {
+        CAPTURE(name_of(which));
+        const auto all = run(m.packed, x, bias, rows, of.mode, which);
+        CHECK(error(of, m, rows, x, bias, all) <= 1);
+        CHECK(tests::same_bits(run(m.packed, x, bias, rows, of.mode, which, 3), all));
+        for (index_t first = 0; first < rows;) {
+          const index_t count = tests::between(random, 1, rows - first);
+          const auto part = run(m.packed,
+                                std::span(x)
+                                    .subspan(static_cast<std::size_t>(first * inputs))
+                                    .first(static_cast<std::size_t>(count * inputs)),
+                                bias, count, of.mode, which);
+          CHECK(tests::same_bits(
+              std::span<const float>(part),
+              std::span<const float>(all).subspan(static_cast<std::size_t>(first * outputs), part.size())));
+          first += count;
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("whole sums are exact at their extremes") {
+  // 255 and 15 are the largest quants, -127 and 127 the largest inputs; two products fill 16 bits and more.
+  for (const weight_format format : {weight_format::q8_0, weight_format::q4_0, weight_format::q4_1}) {
+    for (const float sign : {-1.0f, 1.0f}) {
+      std::vector<float> values(64);
+      for (std::size_t k = 0; k < 64; ++k)
+        values[k] = k % 32 == 0 ? -sign * 8 : sign * (format == weight_format::q8_0 ? 8 : 7);
+      std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format, 64)));
+      quant::encode(format, values.data(), 64, bytes.data());
+      const auto weight = ops::prepared_matrix::prepare({format, 1, 64, bytes, {}});
+      std::vector<float> decoded(64), x(64, 127.0f);
+      weight.decode_row(0, decoded);
+      double expected = 0;
+      for (const float value : decoded) expected += 127.0 * static_cast<double>(value);
+      for (const instruction_set which : tests::runnable_instruction_sets()) {
+        const auto y = run(weight, x, {}, 1, compute_mode::int8, which);
+        CHECK(static_cast<double>(y[0]) == doctest::Approx(expected).epsilon(1e-6));
+      }
+    }
+  }
+}
+
+TEST_CASE("rows of bytes that are not finite, tiny or zero") {
+  random_stream random(33);
+  for (const bool row_scales : {false, true}) {
+    const matrix m(random, weight_format::q8_0, 33, 96, row_scales);
+    for (const instruction_set which : tests::runnable_instruction_sets()) {
+      auto x = tests::normals<float>(random, 3 * 96);
+      const auto plain = run(m.packed, x, {}, 3, compute_mode::int8, which);
+      for (const float poison : {inf, -inf, std::numeric_limits<float>::quiet_NaN()}) {
+        auto broken = x;
+        broken[96 + 40] = poison;
+        const auto y = run(m.packed, broken, {}, 3, compute_mode::int8, which);
+        for (std::size_t n = 0; n < 33; ++n) {
+          CHECK(std::isnan(y[33 + n]));
+          CHECK(y[n] == plain[n]);
+          CHECK(y[66 + n] == plain[66 + n]);
+        }
+      }
+      for (const float tiny : {0.0f, 1e-40f, std::numeric_limits<float>::denorm_min()}) {
+        const std::vector<float> small(96, tiny);
+        for (const float value : run(m.packed, small, {}, 1, compute_mode::int8, which)) CHECK(value == 0);
+      }
+      const std::vector<float> huge(96, std::numeric_limits<float>::max() / 1e4f);
+      for (const float value : run(m.packed, huge, {}, 1, compute_mode::int8, which)) CHECK(std::isfinite(value));
+    }
+  }
+}
+
+TEST_CASE("bf16 products carry zeros, infinities and NaN") {
+  random_stream random(34);
+  const matrix m(random, weight_format::bf16, 37, 11);
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    std::vector<float> x(11, 0.0f);
+    for (const float value : run(m.packed, x, {}, 1, compute_mode::bf16, which)) CHECK(value == 0);
+    x[10] = inf;  // the odd last input shares its word with nothing
+    auto y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
+    for (std::size_t n = 0; n < 37; ++n) CHECK(y[n] == (m.values[n * 11 + 10] > 0 ? inf : -inf));
+    x[3] = std::numeric_limits<float>::quiet_NaN();
+    y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
+    for (const float value : y) CHECK(std::isnan(value));
+    x.assign(11, 0.0f);
+    x[2] = std::nextafter(std::numeric_limits<float>::max(), 0.0f);  // rounds to infinity
+    y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
+    for (const float value : y) CHECK(std::isinf(value));
+  }
+}
+
+TEST_CASE("inputs of rows that lie unaligned round to the same numbers") {
+  random_stream random(35);
+  const auto x = tests::normals<float>(random, 160);
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    simd::with_arch(which, [&]<class Arch>(Arch) {
+      std::vector<kernels::byte_block> blocks(5), other(5);
+      std::vector<quant::word> pairs(80), other_pairs(80);
+      kernels::quantize_row<Arch>(x.data(), 160, 8, blocks.data());
+      kernels::round_row_to_bf16<Arch>(x.data(), 159, pairs.data());
+      for (std::size_t shift = 1; shift < 17; ++shift) {
+        std::vector<float> moved(160 + shift);
+        std::copy(x.begin(), x.end(), moved.begin() + static_cast<std::ptrdiff_t>(shift));
+        kernels::quantize_row<Arch>(moved.data() + shift, 160, 8, other.data());
+        kernels::round_row_to_bf16<Arch>(moved.data() + shift, 159, other_pairs.data());
+        for (std::size_t b = 0; b < blocks.size(); ++b) {
+          CHECK(other[b].quants == blocks[b].quants);
+          CHECK(other[b].scale == blocks[b].scale);
+          CHECK(other[b].start == blocks[b].start);
+        }
+        CHECK(other_pairs == pairs);
+      }
+      CHECK((pairs.back() >> 16) == 0);
+      for (std::size_t k = 0; k < 158; ++k) {
+        const auto pair = static_cast<std::uint32_t>(pairs[k / 2]);
+        CHECK(static_cast<std::uint16_t>(k % 2 == 0 ? pair : pair >> 16) == bf16(x[k]).bits);
+      }
+    });
+  }
+}
+
+}  // namespace
