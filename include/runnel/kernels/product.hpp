@@ -134,6 +134,10 @@ RUNNEL_INLINE void finish(accumulators<Arch, T, Rows, Columns>& sums, const outp
 /// Elements that weights are fetched ahead: few rows use a line up faster than the next arrives from the last cache.
 inline constexpr index_t prefetch_distance = 24 * static_cast<index_t>(quant::panel_features);
 
+/// Rows of a register tile: two registers wide, it leaves room for weights and one input.
+template <class Arch>
+inline constexpr std::size_t tile_height = simd::registers<Arch> == 32 ? 8 : 4;
+
 /// Weights of one stretch of one panel, [count, 32].
 template <class Element>
 struct weight_stretch {
@@ -143,10 +147,20 @@ struct weight_stretch {
   bool last = false;
 };
 
+/// Inputs of a tile whose rows lie one after another, `stride` elements apart.
+template <class T>
+struct input_rows {
+  const T* x = nullptr;
+  index_t stride = 0;
+
+  [[nodiscard]] RUNNEL_INLINE T at(index_t row, index_t k) const noexcept { return x[row * stride + k]; }
+  [[nodiscard]] input_rows from(index_t row, index_t k) const noexcept { return {x + row * stride + k, stride}; }
+};
+
 /// `Rows` rows over one stretch of one panel.
-template <class Arch, class Arithmetic, std::size_t Rows>
-void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, const typename Arithmetic::element* x,
-                  index_t x_stride, const output_tile<typename Arithmetic::sum>& out) noexcept {
+template <class Arch, class Arithmetic, std::size_t Rows, class Inputs>
+void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, const Inputs& x,
+                  const output_tile<typename Arithmetic::sum>& out) noexcept {
   using element = typename Arithmetic::element;
   using sum = typename Arithmetic::sum;
   constexpr std::size_t width = simd::width<sum, Arch>;
@@ -171,7 +185,7 @@ void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, c
         simd::prefetch(weights + prefetch_distance + v * width);
       });
       simd::unroll<Rows>([&](auto r) RUNNEL_LAMBDA_INLINE {
-        const element value = x[static_cast<index_t>(r) * x_stride + k];
+        const element value = x.at(static_cast<index_t>(r), k);
         simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
           sums[r][v] = Arithmetic::template step<Arch>(value, w[v], sums[r][v]);
         });
@@ -242,16 +256,15 @@ RUNNEL_INLINE void tile_rows(index_t rows, Tile&& tile) noexcept {
 /// All rows over one panel, stretch by stretch.
 template <class Arch, class Arithmetic, class Args, class Stretch>
 void panel_product(const Args& args, index_t panel, index_t most, Stretch&& weights_of) noexcept {
-  constexpr std::size_t tile = simd::registers<Arch> == 32 ? 8 : 4;
   const auto out = panel_output(args, panel);
+  const input_rows<typename Arithmetic::element> x{args.x, args.x_stride};
   for (index_t k0 = 0; k0 < args.inputs; k0 += most) {
     const index_t count = std::min(most, args.inputs - k0);
     const weight_stretch<typename Arithmetic::element> stretch{weights_of(k0, count),
                                                                (count + Arithmetic::inputs - 1) / Arithmetic::inputs,
                                                                k0 == 0, k0 + count == args.inputs};
-    tile_rows<tile>(args.rows, [&](auto rows, index_t row) {
-      stretch_tile<Arch, Arithmetic, rows>(stretch, args.x + row * args.x_stride + k0 / Arithmetic::inputs,
-                                           args.x_stride, out.at_row(row));
+    tile_rows<tile_height<Arch>>(args.rows, [&](auto rows, index_t row) {
+      stretch_tile<Arch, Arithmetic, rows>(stretch, x.from(row, k0 / Arithmetic::inputs), out.at_row(row));
     });
   }
 }

@@ -127,12 +127,11 @@ void product_int8(const product_args<float, byte_block>& args, index_t panel_beg
 template <class Arch>
 void product_int8_rows(const product_args<float, byte_block>& args, index_t panel_begin, index_t panel_end) noexcept {
   using codec = quant::q8_0_codec;
-  constexpr std::size_t tile = simd::registers<Arch> == 32 ? 8 : 4;
   const index_t blocks = byte_block_count(args.inputs);
   for (index_t p = panel_begin; p < panel_end; ++p) {
     const quant::word* panel = args.words + p * blocks * static_cast<index_t>(codec::panel_words);
     const auto out = detail::panel_output(args, p);
-    detail::tile_rows<tile>(args.rows, [&](auto rows, index_t row) {
+    detail::tile_rows<detail::tile_height<Arch>>(args.rows, [&](auto rows, index_t row) {
       detail::whole_row_tile<Arch, codec, rows>(panel, args.x + row * args.x_stride, args.x_stride, blocks,
                                                 out.at_row(row));
     });
