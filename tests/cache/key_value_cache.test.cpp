@@ -41,7 +41,8 @@ bool holds(const key_value_cache& cache, group which, index_t begin, index_t end
   const index_t padded = kernels::padded_head_dim<float>(head_dim);
   for (index_t layer = 0; layer < layers; ++layer) {
     for (index_t at = begin; at < end; ++at) {
-      const float* page = cache.pages(layer, which)[static_cast<std::size_t>(at / kernels::page_keys)];
+      const auto* page =
+          reinterpret_cast<const float*>(cache.pages(layer, which)[static_cast<std::size_t>(at / kernels::page_keys)]);
       if (reinterpret_cast<std::uintptr_t>(page) % 64 != 0) return false;
       const index_t slot = at % kernels::page_keys;
       for (index_t i = 0; i < kv_heads * head_dim; ++i) {
@@ -61,7 +62,7 @@ TEST_CASE("entries are appended by group and stay where they are") {
   CHECK(cache.size(group::source) == 0);
   CHECK(cache.capacity_bytes() == 0);
   append(cache, group::source, 1);
-  const float* first = cache.pages(0, group::source)[0];
+  const std::byte* first = cache.pages(0, group::source)[0];
   for (const index_t count : {62, 1, 1, 200, 0}) {
     append(cache, group::source, count);
     append(cache, group::target, count / 2 + 1);
@@ -143,15 +144,36 @@ TEST_CASE("lengths and sizes that make no sense are refused, and nothing changes
   CHECK(holds(cache, group::source, 0, 10));
 }
 
-TEST_CASE("entries of double") {
-  cache::basic_key_value_cache<double> cache({1, 1, 2});
-  cache.reserve(group::source, 2);
-  const double key[] = {1, 2}, value[] = {3, 4};
-  cache.write(0, group::source, 1, key, value);
-  const double* page = cache.pages(0, group::source)[0];
-  CHECK(page[1] == 1);
-  CHECK(page[64 + 1] == 2);
-  CHECK(page[128 + 8 + 1] == 4);
+TEST_CASE("entries in bf16 take half the memory and are rounded") {
+  const auto bytes = [](cache::storage_type type) {
+    key_value_cache cache({1, 1, 64, type});
+    cache.reserve(group::source, 1);
+    return cache.capacity_bytes();
+  };
+  CHECK(2 * bytes(cache::storage_type::bf16) == bytes(cache::storage_type::f32));
+
+  key_value_cache cache({1, 1, 40, cache::storage_type::bf16});
+  cache.reserve(group::source, 64);
+  std::vector<float> key(40), value(40);
+  for (const index_t at : {3, 35}) {
+    for (std::size_t i = 0; i < 40; ++i) {
+      key[i] = 1.001f * static_cast<float>(at) + static_cast<float>(i);
+      value[i] = -key[i];
+    }
+    cache.write(0, group::source, at, key.data(), value.data());
+  }
+  // Keys 3 and 35 share words; so do features 1 and 17, and the 33rd begins the second 32.
+  const auto* words = reinterpret_cast<const bf16*>(cache.pages(0, group::source)[0]);
+  CHECK(words[2 * 3] == bf16(1.001f * 3));
+  CHECK(words[2 * 3 + 1] == bf16(1.001f * 35));
+  const bf16* row = words + 40 * 64 + 35 * 64;
+  CHECK(row[2] == bf16(value[1]));
+  CHECK(row[3] == bf16(value[17]));
+  CHECK(row[32] == bf16(value[32]));
+  cache.commit(group::source, 64);
+  const auto copy = cache.snapshot();
+  CHECK(copy.entry() == cache.entry());
+  CHECK(reinterpret_cast<const bf16*>(copy.pages(0, group::source)[0])[6] == words[6]);
 }
 
 }  // namespace

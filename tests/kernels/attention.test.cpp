@@ -16,28 +16,28 @@ namespace {
 
 using namespace runnel;
 
-/// Keys and values of one segment in pages whose unused places hold NaN, and the same as dense arrays.
-template <class T>
+/// Keys and values of one segment, stored as S in pages whose unused places hold NaN, and the same as dense arrays.
+template <class T, class S = T>
 struct store {
   index_t size = 0;
-  std::vector<aligned_buffer<T>> memory;
-  std::vector<T*> pages;
+  std::vector<aligned_buffer<S>> memory;
+  std::vector<std::byte*> pages;
   std::vector<double> keys, values;  // [size, kv_heads, head_dim]
 
   store(random_stream& random, index_t length, index_t kv_heads, index_t head_dim, double key_scale) : size(length) {
-    const index_t elements = kv_heads * kernels::page_head_elements<T>(head_dim);
+    const index_t elements = kv_heads * kernels::page_head_elements<S>(head_dim);
     for (index_t page = 0; page * kernels::page_keys < length; ++page) {
-      memory.push_back(aligned_buffer<T>::for_overwrite(static_cast<std::size_t>(elements)));
-      std::fill_n(memory.back().data(), elements, std::numeric_limits<T>::quiet_NaN());
-      pages.push_back(memory.back().data());
+      memory.push_back(aligned_buffer<S>::for_overwrite(static_cast<std::size_t>(elements)));
+      std::fill_n(memory.back().data(), elements, S(std::numeric_limits<T>::quiet_NaN()));
+      pages.push_back(reinterpret_cast<std::byte*>(memory.back().data()));
     }
     for (index_t at = 0; at < length; ++at) {
       const auto key = tests::normals<T>(random, kv_heads * head_dim, key_scale);
       const auto value = tests::normals<T>(random, kv_heads * head_dim);
-      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
-                               key.data(), value.data());
-      keys.insert(keys.end(), key.begin(), key.end());
-      values.insert(values.end(), value.begin(), value.end());
+      kernels::store_key_value<S>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
+                                  key.data(), value.data());
+      for (const T one : key) keys.push_back(static_cast<double>(static_cast<T>(S(one))));
+      for (const T one : value) values.push_back(static_cast<double>(static_cast<T>(S(one))));
     }
   }
 
@@ -48,8 +48,8 @@ struct store {
       const bool seen =
           std::any_of(ranges.begin(), ranges.end(), [&](key_range r) { return r.begin <= at && at < r.end; });
       if (seen) continue;
-      kernels::store_key_value(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
-                               nan.data(), nan.data());
+      kernels::store_key_value<S>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
+                                  nan.data(), nan.data());
     }
   }
 };
@@ -70,10 +70,10 @@ key_range random_range(random_stream& random, index_t size) {
   return {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(tests::between(random, begin, size))};
 }
 
-template <class T>
+template <class T, class S = T>
 struct problem {
   shape_of shape;
-  std::vector<store<T>> stores;
+  std::vector<store<T, S>> stores;
   std::vector<std::vector<T>> queries;  // a segment: [rows, heads, head_dim]
   std::vector<std::vector<key_range>> ranges;
 
@@ -105,7 +105,7 @@ struct problem {
     simd::with_arch(which, [&]<class Arch>(Arch) {
       for (index_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
         for (index_t row = first; row < last; row += tile) {
-          kernels::range_attention<Arch>(args, row, std::min(last, row + tile), kv_head, scratch.data());
+          kernels::range_attention<Arch, S>(args, row, std::min(last, row + tile), kv_head, scratch.data());
         }
       }
     });
@@ -141,7 +141,7 @@ double largest_difference(const std::vector<T>& found, const std::vector<double>
   return most;
 }
 
-template <class T>
+template <class T, class S = T>
 void check_random_shapes(random_stream& random, int turns, double tolerance) {
   const index_t sizes[] = {2, 6, 10, 24, 64, 80, 128};
   for (int turn = 0; turn < turns; ++turn) {
@@ -155,7 +155,7 @@ void check_random_shapes(random_stream& random, int turns, double tolerance) {
     shape.key_scale = random.below(2) == 0 ? 1 : 3;
     std::vector<index_t> lengths{random.below(200), random.below(70)};
     if (random.below(3) == 0) lengths.push_back(random.below(150));
-    problem<T> task(random, shape, lengths);
+    problem<T, S> task(random, shape, lengths);
     const auto expected = task.expected();
     for (std::size_t s = 0; s < task.stores.size(); ++s) {
       task.stores[s].poison(task.ranges[s], shape.kv_heads, shape.head_dim);
@@ -185,6 +185,11 @@ TEST_CASE("range attention is right and row-pure in float") {
 TEST_CASE("range attention is right and row-pure in double") {
   random_stream random(2);
   check_random_shapes<double>(random, 25, 1e-12);
+}
+
+TEST_CASE("range attention over keys and values in bf16 is right and row-pure") {
+  random_stream random(12);
+  check_random_shapes<float, bf16>(random, 40, 2e-5);
 }
 
 TEST_CASE("a row that sees nothing gives zeros") {
@@ -282,7 +287,7 @@ TEST_CASE("scores far below the highest add nothing, and rising scores are resca
     for (index_t at = 0; at < 200; ++at) {
       const float key[] = {static_cast<float>(ascending ? at : 200 - at) * 2.0f, 0};
       const float value[] = {static_cast<float>(at), 1};
-      kernels::store_key_value(task.stores[0].pages[static_cast<std::size_t>(at / 64)], at, 1, 2, key, value);
+      kernels::store_key_value<float>(task.stores[0].pages[static_cast<std::size_t>(at / 64)], at, 1, 2, key, value);
       task.stores[0].keys.insert(task.stores[0].keys.end(), {static_cast<double>(key[0]), 0});
       task.stores[0].values.insert(task.stores[0].values.end(), {static_cast<double>(value[0]), 1});
     }

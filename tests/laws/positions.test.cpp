@@ -104,7 +104,7 @@ void rotate_cached_keys(const models::model_config& config, cache::key_value_cac
   for (index_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const auto pages = cache.pages(layer, which);
     for (index_t row = 0; row < cache.size(which); ++row) {
-      float* page = pages[static_cast<std::size_t>(row / kernels::page_keys)];
+      auto* page = reinterpret_cast<float*>(pages[static_cast<std::size_t>(row / kernels::page_keys)]);
       for (index_t h = 0; h < config.num_key_value_heads; ++h) {
         float* keys = page + h * kernels::page_head_elements<float>(config.head_dim) + row % kernels::page_keys;
         for (index_t i = 0; i < half; ++i) {
@@ -159,7 +159,7 @@ TEST_CASE("law 2, streamed: sessions with both plans predict the same first toke
       const auto model = tests::tiny_language(static_cast<std::uint64_t>(random()));
       const auto words = tests::random_words(random, 1 + random.below(8));
       session_options options;
-      options.compute.instructions = instructions;
+      options.compute = {1, ops::compute_mode::f32, instructions};
       options.max_tokens = 12;
       options.how = batch();
       tests::logit_log log;
@@ -228,7 +228,7 @@ TEST_CASE("law 4: full re-encoding at step t is batch on the source read so far 
       const auto model = tests::tiny_language(static_cast<std::uint64_t>(random()));
       const auto words = tests::random_words(random, 1 + random.below(8));
       session_options options;
-      options.compute.instructions = instructions;
+      options.compute = {1, ops::compute_mode::f32, instructions};
       options.max_tokens = 25;
       options.max_word_tokens = 3;
       options.when = wait_k{1 + random.below(3)};

@@ -28,12 +28,17 @@ using namespace runnel::stream;
 
 namespace {
 
-/// A random model, and the words of a sentence.
+/// A random model in a random format, computed in random numbers, and the words of a sentence.
 struct situation {
   explicit situation(std::uint64_t seed) : random(seed) {
     tests::tiny_model_options options;
     options.tied = random.below(3) == 0;
     options.bias = random.below(3) == 0;
+    const auto formats = std::span(quant::all_formats);
+    options.format = formats[static_cast<std::size_t>(random.below(static_cast<index_t>(formats.size())))].format;
+    const ops::compute_mode modes[] = {ops::compute_mode::f32, ops::compute_mode::bf16, ops::compute_mode::int8};
+    mode = modes[random.below(3)];
+    cache_type = random.below(2) == 0 ? cache::storage_type::f32 : cache::storage_type::bf16;
     model = tests::tiny_language(static_cast<std::uint64_t>(random()), options);
     if (random.below(5) == 0) model.format.target_prefix.clear();
     if (random.below(5) == 0) model.format.source_suffix.clear();
@@ -44,8 +49,8 @@ struct situation {
   session_options options(plan how, instruction_set instructions) {
     session_options made;
     made.how = std::move(how);
-    made.compute.instructions = instructions;
-    made.compute.threads = random.below(8) == 0 ? 3 : 1;
+    made.compute = compute(random.below(8) == 0 ? 3 : 1, instructions);
+    made.cache_type = cache_type;
     // Prompts around the size of a page of keys, and several pages.
     const auto length = random.below(3) == 0 ? 55 + random.below(80) : random.below(6);
     for (std::int64_t i = 0; i < length; ++i) made.instruction += static_cast<char>('a' + random.below(8));
@@ -67,10 +72,16 @@ struct situation {
     return made;
   }
 
+  [[nodiscard]] ops::eval_options compute(index_t threads, instruction_set instructions) const {
+    return {static_cast<int>(threads), mode, instructions};
+  }
+
   double phi() { return random.below(3) == 0 ? 0 : random.uniform() * 20; }
 
   random_stream random;
   language_model model;
+  ops::compute_mode mode = ops::compute_mode::f32;
+  cache::storage_type cache_type = cache::storage_type::f32;
   std::vector<std::string> words;
 };
 
@@ -134,14 +145,14 @@ TEST_CASE("law 0: a row's bits do not depend on chunks, neighbours or threads") 
     std::vector<index_t> wanted;
     for (index_t i = 0; i < rows; ++i) wanted.push_back(i);
 
-    ops::eval alone({.threads = 1, .instructions = instructions});
-    auto cache = network.make_cache();
+    ops::eval alone(now.compute(1, instructions));
+    auto cache = network.make_cache(now.cache_type);
     const models::stream_rows one[] = {{&cache, &all, tokens, wanted}};
     const auto logits = network.forward(alone, one);
     const std::vector<float> reference(logits.data(), logits.data() + rows * vocab);
 
-    ops::eval team({.threads = static_cast<int>(1 + random.below(4)), .instructions = instructions});
-    auto chunked_cache = network.make_cache();
+    ops::eval team(now.compute(1 + random.below(4), instructions));
+    auto chunked_cache = network.make_cache(now.cache_type);
     for (index_t at = 0; at < rows;) {
       const index_t count = std::min<index_t>(rows - at, 1 + random.below(random.below(2) == 0 ? 3 : 70));
       row_table part;
@@ -153,7 +164,7 @@ TEST_CASE("law 0: a row's bits do not depend on chunks, neighbours or threads") 
         if (random.below(2) == 0) part_wanted.push_back(i - at);
       }
       // Another stream goes along, before or after.
-      auto other_cache = network.make_cache();
+      auto other_cache = network.make_cache(now.cache_type);
       const bool first = random.below(2) == 0;
       const auto part_tokens = std::span(tokens).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(count));
       const models::stream_rows part_rows{&chunked_cache, &part, part_tokens, part_wanted};
@@ -199,9 +210,9 @@ TEST_CASE("law 1: any chunking of reads and writes gives the logits of one pass 
           default: static_cast<void>(one.next());
         }
       }
-      ops::eval context({.threads = 1, .instructions = instructions});
+      ops::eval context(now.compute(1, instructions));
       const finished_stream whole{one.source_tokens(), one.target_tokens(), one.when()};
-      const auto forced = teacher_forced_logits(*now.model.network, context, how, whole);
+      const auto forced = teacher_forced_logits(*now.model.network, context, how, whole, now.cache_type);
       REQUIRE(same_logits(log, forced, now.model.network->config().vocab_size, one.when().written()));
       words += static_cast<index_t>(one.words().size());
       dropped += one.counters().tokens_discarded;
@@ -287,7 +298,7 @@ TEST_CASE("law 7: a session in any batch gives what it gives alone") {
     std::vector<std::vector<event>> events(sessions.size());
     std::vector<std::size_t> pushed(sessions.size());
     std::vector<bool> joined(sessions.size());
-    session_batch batch_of(now.model.network, {.threads = random.below(2) == 0 ? 1 : 3, .instructions = instructions});
+    session_batch batch_of(now.model.network, now.compute(random.below(2) == 0 ? 1 : 3, instructions));
     const auto all_done = [&] {
       return std::all_of(sessions.begin(), sessions.end(), [](const auto& s) { return s->done(); });
     };

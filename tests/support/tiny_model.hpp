@@ -24,13 +24,15 @@ struct tiny_model_options {
   double theta = 0;
   bool tied = false;
   bool bias = false;
+  quant::weight_format format =
+      quant::weight_format::f32;  ///< of matrices; blocks of 32 make all sizes multiples of it
 };
 
 namespace detail {
 
 class tiny_weights {
  public:
-  explicit tiny_weights(random_stream& random) : random_(random) {}
+  tiny_weights(random_stream& random, quant::weight_format format) : random_(random), format_(format) {}
 
   /// Uniform with the standard deviation `scale`.
   [[nodiscard]] std::vector<float> values(index_t count, double scale) {
@@ -40,8 +42,9 @@ class tiny_weights {
   }
   [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain) {
     const auto all = values(outputs * inputs, gain / std::sqrt(static_cast<double>(inputs)));
-    return ops::prepared_matrix::prepare(
-        {quant::weight_format::f32, outputs, inputs, std::as_bytes(std::span<const float>(all)), {}});
+    std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format_, all.size())));
+    quant::encode(format_, all.data(), all.size(), bytes.data());
+    return ops::prepared_matrix::prepare({format_, outputs, inputs, bytes, {}});
   }
   [[nodiscard]] tensor<float, 1> vector(index_t size, double center, double scale) {
     tensor<float, 1> result({size});
@@ -58,6 +61,7 @@ class tiny_weights {
 
  private:
   random_stream& random_;
+  quant::weight_format format_;
 };
 
 }  // namespace detail
@@ -77,12 +81,17 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
   config.head_dim = pick(options.head_dim, {4, 6, 8, 16});
   config.hidden_size = 4 * pick(0, {3, 5, 8});
   config.intermediate_size = 4 * pick(0, {4, 7});
+  if (quant::info(options.format).block_size > 1) {
+    config.head_dim = 32;
+    config.hidden_size = 32 * (config.hidden_size > 12 ? 2 : 1);
+    config.intermediate_size = 64;
+  }
   config.max_position_embeddings = options.max_position_embeddings;
   config.tie_word_embeddings = options.tied;
   config.rope.dimension = config.head_dim;
   config.rope.theta = options.theta != 0 ? options.theta : 100 + 9900 * random.uniform();
 
-  detail::tiny_weights make(random);
+  detail::tiny_weights make(random, options.format);
   const index_t hidden = config.hidden_size;
   const index_t queries = config.num_attention_heads * config.head_dim;
   const index_t keys = config.num_key_value_heads * config.head_dim;

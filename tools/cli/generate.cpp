@@ -62,6 +62,7 @@ class generate_command final : public command {
     options.sampling = sampling_.get();
     options.context = model_.context();
     options.compute = model_.compute();
+    options.cache_type = model_.cache_type();
     if (!chat_) {  // nothing around the text, but the bos token that the vocabulary may want
       const std::string name = model.format.name;
       model.format = {name, "{instruction}", "", "", "", ""};

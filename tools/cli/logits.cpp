@@ -74,7 +74,7 @@ class logits_command final : public command {
     constexpr index_t piece = 64;
     ops::eval context(model_.compute());
     context.stop = interrupts::instance().token();
-    auto cache = network.make_cache();
+    auto cache = network.make_cache(model_.cache_type());
     const auto count = static_cast<index_t>(tokens.size());
     const row_rules rules{contiguous_positions{}, false, true};
     arrivals when;

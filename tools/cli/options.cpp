@@ -60,6 +60,9 @@ void model_options::declare(arguments& options, ops::compute_mode otherwise) {
   options.whole("-t,--threads", threads_, "N", "Threads that compute; 0: one a processor", 0, 1024)
       .environment("RUNNEL_ARG_THREADS");
   compute_.declare(options, otherwise);
+  options.text("--cache-type", cache_type_, "TYPE", "Numbers that keys and values are kept as: f32 or bf16")
+      .one_of({"f32", "bf16"})
+      .environment("RUNNEL_ARG_CACHE_TYPE");
   options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
       .environment("RUNNEL_ARG_CONTEXT");
 }
@@ -82,6 +85,10 @@ ops::eval_options model_options::compute() const {
   options.threads = threads();
   options.compute = compute_.mode();
   return options;
+}
+
+cache::storage_type model_options::cache_type() const {
+  return cache_type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
 }
 
 int model_options::threads() const { return threads_for(threads_); }

@@ -38,13 +38,14 @@ class compute_option {
 /// Which model to run, and how.
 class model_options {
  public:
-  /// Adds -m/--model, -t/--threads, --compute (`otherwise` where it is not given) and --context.
+  /// Adds -m/--model, -t/--threads, --compute (`otherwise` where it is not given), --cache-type and --context.
   void declare(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
 
   /// Loads the model. Throws config_error if more context was asked for than it was declared for, cancelled_error if a
   /// signal came meanwhile, what `stream::load_model` throws.
   [[nodiscard]] stream::language_model load() const;
   [[nodiscard]] ops::eval_options compute() const;
+  [[nodiscard]] cache::storage_type cache_type() const;
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
   /// Threads that will work.
@@ -54,6 +55,7 @@ class model_options {
   std::string path_;
   std::int64_t threads_ = 0;
   compute_option compute_;
+  std::string cache_type_ = "f32";
   index_t context_ = 0;
 };
 

@@ -349,6 +349,7 @@ class translate_command final : public command {
     options.end_before_source = early_end_ == "stop" ? stream::early_end::stop : stream::early_end::read;
     options.punctuation_reads = punctuation_reads_;
     options.compute = model_.compute();
+    options.cache_type = model_.cache_type();
     return options;
   }
 

@@ -4,20 +4,31 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <runnel/core/aligned_buffer.hpp>
+#include <runnel/core/dtype.hpp>
 #include <runnel/core/error.hpp>
 #include <runnel/kernels/attention.hpp>
 
 namespace runnel::cache {
 
-/// Sizes of one key/value entry.
+/// Numbers that keys and values are stored as; scores and sums are float with either.
+enum class storage_type : std::uint8_t { f32, bf16 };
+
+[[nodiscard]] constexpr std::string_view name_of(storage_type type) noexcept {
+  return type == storage_type::bf16 ? "bf16" : "f32";
+}
+
+/// Sizes and storage of one key/value entry.
 struct entry_shape {
   index_t layers = 0;
   index_t kv_heads = 0;
   index_t head_dim = 0;
+  storage_type storage = storage_type::f32;
   friend bool operator==(const entry_shape&, const entry_shape&) = default;
 };
 
@@ -26,12 +37,11 @@ struct entry_shape {
 /// Source and target are addressed side by side and never copied into one another (the paper's "separate" and "merge"
 /// are views here). A pass reserves, writes at and past `size`, and commits when it has succeeded; until then the arena
 /// is as it was. Pages hold 64 entries; truncation keeps them for reuse. Keys are stored rotated by their own position.
-template <class T>
-class basic_key_value_cache {
+class key_value_cache {
  public:
-  basic_key_value_cache() = default;
+  key_value_cache() = default;
   /// Throws config_error unless all sizes are positive.
-  explicit basic_key_value_cache(const entry_shape& entry) : entry_(entry) {
+  explicit key_value_cache(const entry_shape& entry) : entry_(entry) {
     expect(entry.layers > 0 && entry.kv_heads > 0 && entry.head_dim > 0, "cache: sizes must be positive");
     for (auto& arena : arenas_) arena.pages.resize(static_cast<std::size_t>(entry.layers));
   }
@@ -65,21 +75,30 @@ class basic_key_value_cache {
     arena.size = length;
   }
 
-  /// Pages of one layer and group, in order; each holds all key/value heads (kernels/attention.hpp).
-  [[nodiscard]] std::span<T* const> pages(index_t layer, group which) const noexcept {
+  /// Pages of one layer and group, in order; each holds all key/value heads as `entry().storage`
+  /// (kernels/attention.hpp).
+  [[nodiscard]] std::span<std::byte* const> pages(index_t layer, group which) const noexcept {
     return arena_of(which).pages[static_cast<std::size_t>(layer)];
   }
 
+  /// Calls `f(scalar{})` with what pages hold, float or bf16: the one switch over them.
+  template <class F>
+  decltype(auto) with_scalar(F&& f) const {
+    return entry_.storage == storage_type::bf16 ? f(bf16{}) : f(float{});
+  }
+
   /// Writes one entry of one layer; `storage` must be reserved and not committed.
-  void write(index_t layer, group which, index_t storage, const T* key, const T* value) noexcept {
-    T* page =
+  void write(index_t layer, group which, index_t storage, const float* key, const float* value) noexcept {
+    std::byte* page =
         arena_of(which).pages[static_cast<std::size_t>(layer)][static_cast<std::size_t>(storage / kernels::page_keys)];
-    kernels::store_key_value(page, storage, entry_.kv_heads, entry_.head_dim, key, value);
+    with_scalar([&]<class Scalar>(Scalar) {
+      kernels::store_key_value<Scalar>(page, storage, entry_.kv_heads, entry_.head_dim, key, value);
+    });
   }
 
   /// A copy with its own memory: continue two ways from here.
-  [[nodiscard]] basic_key_value_cache snapshot() const {
-    basic_key_value_cache copy(entry_);
+  [[nodiscard]] key_value_cache snapshot() const {
+    key_value_cache copy(entry_);
     for (std::size_t g = 0; g < num_groups; ++g) {
       const auto which = static_cast<group>(g);
       copy.reserve(which, size(which));
@@ -96,7 +115,7 @@ class basic_key_value_cache {
   [[nodiscard]] std::size_t capacity_bytes() const noexcept {
     std::size_t total = 0;
     for (const auto& arena : arenas_) {
-      for (const auto& block : arena.blocks) total += block.size() * sizeof(T);
+      for (const auto& block : arena.blocks) total += block.size();
     }
     return total;
   }
@@ -104,8 +123,8 @@ class basic_key_value_cache {
  private:
   struct group_arena {
     index_t size = 0;
-    std::vector<aligned_buffer<T>> blocks;  // one a page, all layers
-    std::vector<std::vector<T*>> pages;     // [layer][page]
+    std::vector<aligned_buffer<std::byte>> blocks;  // one a page, all layers
+    std::vector<std::vector<std::byte*>> pages;     // [layer][page]
   };
 
   [[nodiscard]] group_arena& arena_of(group which) noexcept { return arenas_[static_cast<std::size_t>(which)]; }
@@ -114,20 +133,21 @@ class basic_key_value_cache {
   }
 
   void add_page(group_arena& to) {
-    const index_t elements = entry_.kv_heads * kernels::page_head_elements<T>(entry_.head_dim);
+    const index_t bytes = with_scalar([&]<class Scalar>(Scalar) {
+      return entry_.kv_heads * kernels::page_head_elements<Scalar>(entry_.head_dim) *
+             static_cast<index_t>(sizeof(Scalar));
+    });
     for (auto& pages : to.pages) pages.reserve(to.blocks.size() + 1);
-    to.blocks.emplace_back(static_cast<std::size_t>(elements * entry_.layers));
-    T* start = to.blocks.back().data();
+    to.blocks.emplace_back(static_cast<std::size_t>(bytes * entry_.layers));
+    std::byte* start = to.blocks.back().data();
     for (auto& pages : to.pages) {
       pages.push_back(start);
-      start += elements;
+      start += bytes;
     }
   }
 
   entry_shape entry_;
   std::array<group_arena, num_groups> arenas_;
 };
-
-using key_value_cache = basic_key_value_cache<float>;
 
 }  // namespace runnel::cache

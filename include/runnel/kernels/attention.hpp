@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <span>
 
 #include <runnel/core/aligned_buffer.hpp>
+#include <runnel/core/dtype.hpp>
 #include <runnel/core/simd.hpp>
 #include <runnel/position/row_table.hpp>
 
@@ -16,10 +18,11 @@
 /// Range attention: the one primitive behind every plan (paper Fig. 2 right; eq. 6 split over segments).
 ///
 /// A query row attends to key segments, to a visible range in each. Keys lie in pages of 64: per key/value head a block
-/// of keys [head_dim, 64] (a lane is a key) and a block of values [64, padded head_dim] (a lane is a feature). Softmax
-/// is online, page by page. Row purity: pages are anchored at storage 0; each score is one chain over head_dim and each
-/// output feature one chain over the row's own visible keys in ascending order, so neither chunking nor neighbouring
-/// rows change a bit.
+/// of keys [head_dim, 64] (a lane is a key) and a block of values [64, padded head_dim] (a lane is a feature). Stored
+/// as bf16, key i shares a word of 32 bits with key i + 32, and feature i with feature i + 16 of each 32, so that a
+/// shift or a mask gives lanes in order. Scores and sums are float throughout. Softmax is online, page by page. Row
+/// purity: pages are anchored at storage 0; each score is one chain over head_dim and each output feature one chain
+/// over the row's own visible keys in ascending order, so neither chunking nor neighbouring rows change a bit.
 
 namespace runnel::kernels {
 
@@ -33,24 +36,74 @@ template <class T>
   return (head_dim + line - 1) / line * line;
 }
 
-/// Elements of one page for one key/value head.
-template <class T>
+/// Elements of one page for one key/value head, keys and values stored as S.
+template <class S>
 [[nodiscard]] constexpr index_t page_head_elements(index_t head_dim) noexcept {
-  return page_keys * (head_dim + padded_head_dim<T>(head_dim));
+  return page_keys * (head_dim + padded_head_dim<S>(head_dim));
 }
 
+namespace detail {
+
+/// How keys and values of a page are stored: where an element stands in its row, and how lanes of a row are loaded.
+template <class S>
+struct page_layout {
+  using scalar = S;
+  [[nodiscard]] static constexpr index_t key_place(index_t key) noexcept { return key; }
+  [[nodiscard]] static constexpr index_t feature_place(index_t feature) noexcept { return feature; }
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<S, Arch> load_keys(const S* row, index_t key) noexcept {
+    return simd::lanes<S, Arch>::load_aligned(row + key);
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<S, Arch> load_features(const S* row, index_t feature) noexcept {
+    return simd::lanes<S, Arch>::load_aligned(row + feature);
+  }
+};
+
+template <>
+struct page_layout<bf16> {
+  using scalar = float;
+  [[nodiscard]] static constexpr index_t key_place(index_t key) noexcept { return 2 * (key % 32) + key / 32; }
+  [[nodiscard]] static constexpr index_t feature_place(index_t feature) noexcept {
+    return feature / 32 * 32 + 2 * (feature % 16) + feature % 32 / 16;
+  }
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> load_keys(const bf16* row, index_t key) noexcept {
+    return half<Arch>(row + 2 * (key % 32), key >= 32);
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> load_features(const bf16* row, index_t feature) noexcept {
+    return half<Arch>(row + feature / 32 * 32 + 2 * (feature % 16), feature % 32 >= 16);
+  }
+
+ private:
+  static_assert(std::endian::native == std::endian::little);
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> half(const bf16* words, bool upper) noexcept {
+    using ints = simd::lanes<std::int32_t, Arch>;
+    const ints both = ints::load_aligned(reinterpret_cast<const std::int32_t*>(words));
+    return simd::bit_cast_to<float>(upper ? both & ints(static_cast<std::int32_t>(0xffff0000u)) : both << 16);
+  }
+};
+
+}  // namespace detail
+
 /// Writes the key and value of one row at `storage`: `key` and `value` are [kv_heads, head_dim], `page` the page it
-/// falls in.
-template <class T>
-void store_key_value(T* page, index_t storage, index_t kv_heads, index_t head_dim, const T* key,
+/// falls in, whose elements are S.
+template <class S, class T>
+void store_key_value(std::byte* page, index_t storage, index_t kv_heads, index_t head_dim, const T* key,
                      const T* value) noexcept {
+  using layout = detail::page_layout<S>;
   const index_t slot = storage % page_keys;
-  const index_t padded = padded_head_dim<T>(head_dim);
+  const index_t padded = padded_head_dim<S>(head_dim);
   for (index_t h = 0; h < kv_heads; ++h) {
-    T* keys = page + h * page_head_elements<T>(head_dim);
-    T* values = keys + head_dim * page_keys + slot * padded;
-    for (index_t i = 0; i < head_dim; ++i) keys[i * page_keys + slot] = key[h * head_dim + i];
-    for (index_t i = 0; i < head_dim; ++i) values[i] = value[h * head_dim + i];
+    S* keys = reinterpret_cast<S*>(page) + h * page_head_elements<S>(head_dim);
+    S* values = keys + head_dim * page_keys + slot * padded;
+    for (index_t i = 0; i < head_dim; ++i) keys[i * page_keys + layout::key_place(slot)] = S(key[h * head_dim + i]);
+    for (index_t i = 0; i < head_dim; ++i) values[layout::feature_place(i)] = S(value[h * head_dim + i]);
   }
 }
 
@@ -59,7 +112,7 @@ template <class T>
 struct attention_segment {
   const T* queries = nullptr;         // [rows, heads, head_dim], rotated by value + offset toward this segment
   std::span<const key_range> ranges;  // [rows]
-  std::span<T* const> pages;          // of the segment's store
+  std::span<std::byte* const> pages;  // of the segment's store
 };
 
 /// One pass of range attention over one stream.
@@ -95,8 +148,9 @@ struct softmax_state {
 };
 
 /// Scores of `Count` query vectors against the keys of one page, then their weighted values.
-template <class Arch, class T>
+template <class Arch, class T, class S>
 struct page_pass {
+  using layout = page_layout<S>;
   static constexpr std::size_t width = simd::width<T, Arch>;
   static constexpr auto lanes_a_register = static_cast<index_t>(width);
   static constexpr std::size_t columns =
@@ -105,8 +159,8 @@ struct page_pass {
   using scores = std::array<T, static_cast<std::size_t>(page_keys)>;
 
   const attention_args<T>& args;
-  const T* keys;    // [head_dim, 64]
-  const T* values;  // [64, padded]
+  const S* keys;    // [head_dim, 64]
+  const S* values;  // [64, padded]
 
   template <std::size_t Count>
   void run(const std::array<const T*, 4>& queries, const std::array<key_range, 4>& visible,
@@ -130,10 +184,12 @@ struct page_pass {
     simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
       simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[q][v] = batch(T(0)); });
     });
-    const T* key = keys + at;
+    const S* key = keys;
     for (index_t i = 0; i < args.head_dim; ++i, key += page_keys) {
       std::array<batch, columns> k;
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { k[v] = batch::load_aligned(key + v * width); });
+      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
+        k[v] = layout::template load_keys<Arch>(key, at + static_cast<index_t>(v * width));
+      });
       simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
         const batch value(queries[q][i]);
         simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[q][v] = simd::fma(value, k[v], sums[q][v]); });
@@ -191,7 +247,7 @@ struct page_pass {
   template <std::size_t Count, std::size_t Columns>
   RUNNEL_INLINE void accumulate(const std::array<const T*, Count>& weights, const softmax_state<T>* states,
                                 index_t feature, std::int32_t begin, std::int32_t end) const noexcept {
-    const index_t padded = padded_head_dim<T>(args.head_dim);
+    const index_t stride = padded_head_dim<S>(args.head_dim);
     std::array<std::array<batch, Columns>, Count> sums;
     simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
       simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
@@ -199,9 +255,11 @@ struct page_pass {
       });
     });
     for (std::int32_t key = begin; key < end; ++key) {
-      const T* value = values + key * padded + feature;
+      const S* value = values + key * stride;
       std::array<batch, Columns> v;
-      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE { v[c] = batch::load_aligned(value + c * width); });
+      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
+        v[c] = layout::template load_features<Arch>(value, feature + static_cast<index_t>(c * width));
+      });
       simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
         const batch weight(weights[q][key]);
         simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE { sums[q][c] = simd::fma(weight, v[c], sums[q][c]); });
@@ -252,8 +310,9 @@ struct page_pass {
 
 }  // namespace detail
 
-/// Rows [row_begin, row_end) (at most `attention_rows`) of one key/value head. `scratch` is 64-byte aligned.
-template <class Arch, class T>
+/// Rows [row_begin, row_end) (at most `attention_rows`) of one key/value head, keys and values stored as S. `scratch`
+/// is 64-byte aligned.
+template <class Arch, class S, class T>
 void range_attention(const attention_args<T>& args, index_t row_begin, index_t row_end, index_t kv_head,
                      T* scratch) noexcept {
   constexpr std::size_t width = simd::width<T, Arch>;
@@ -277,8 +336,9 @@ void range_attention(const attention_args<T>& args, index_t row_begin, index_t r
       last = std::max(last, range.end);
     }
     for (auto page = static_cast<std::int32_t>(first / page_keys); page * page_keys < last; ++page) {
-      const T* keys = segment.pages[static_cast<std::size_t>(page)] + kv_head * page_head_elements<T>(args.head_dim);
-      const detail::page_pass<Arch, T> pass{args, keys, keys + args.head_dim * page_keys};
+      const S* keys = reinterpret_cast<const S*>(segment.pages[static_cast<std::size_t>(page)]) +
+                      kv_head * page_head_elements<S>(args.head_dim);
+      const detail::page_pass<Arch, T, S> pass{args, keys, keys + args.head_dim * page_keys};
       const auto start = static_cast<std::int32_t>(page * page_keys);
       std::array<const T*, 4> queries{};
       std::array<key_range, 4> visible{};

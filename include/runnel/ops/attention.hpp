@@ -12,8 +12,8 @@ namespace runnel::ops {
 
 /// Rotates the keys of a pass by their own positions and writes keys and values to a store of one layer.
 ///
-/// A key store has `write(layer, group, storage, key, value)` and `pages(layer, group)`: the arena of a live stream, or
-/// a tape's.
+/// A key store has `write(layer, group, storage, key, value)`, `pages(layer, group)` and `with_scalar(f)`, which calls
+/// `f(scalar{})` with what its pages hold: the arena of a live stream, or a tape's.
 struct store_keys {
   index_t head_dim = 0;
 
@@ -24,10 +24,12 @@ struct store_keys {
     const auto scope = context.memory.mark();
     const auto rotated =
         angles == nullptr ? keys : context(rotate{head_dim}, keys, angles->own, [](index_t) { return true; });
-    for (index_t row = 0; row < rows.size(); ++row) {
-      const auto at = static_cast<std::size_t>(row);
-      store.write(layer, rows.groups()[at], rows.storage()[at], rotated.row(row).data(), values.row(row).data());
-    }
+    context.team.parallel_for(rows.size(), 16, [&](index_t begin, index_t end, int) {
+      for (index_t row = begin; row < end; ++row) {
+        const auto at = static_cast<std::size_t>(row);
+        store.write(layer, rows.groups()[at], rows.storage()[at], rotated.row(row).data(), values.row(row).data());
+      }
+    });
     context.memory.release(scope);
   }
 };
@@ -67,11 +69,12 @@ struct range_attention {
                             }).data();
       if (unshifted) own_frame = segments[s].queries;
     }
-    run(context, rows.size(), segments, out);
+    store.with_scalar([&]<class Scalar>(Scalar) { run<Scalar>(context, rows.size(), segments, out); });
     context.memory.release(scope);
   }
 
  private:
+  template <class Scalar>
   void run(eval& context, index_t rows, std::span<const kernels::attention_segment<float>> segments,
            const eval::value& out) const {
     kernels::attention_args<float> args;
@@ -90,8 +93,9 @@ struct range_attention {
       context.team.parallel_for(tiles * kv_heads, 1, [&](index_t begin, index_t end, int worker) {
         for (index_t task = begin; task < end; ++task) {
           const index_t first = task / kv_heads * kernels::attention_rows;
-          kernels::range_attention<Arch>(args, first, std::min(rows, first + kernels::attention_rows), task % kv_heads,
-                                         scratch + static_cast<std::size_t>(worker) * scratch_size);
+          kernels::range_attention<Arch, Scalar>(args, first, std::min(rows, first + kernels::attention_rows),
+                                                 task % kv_heads,
+                                                 scratch + static_cast<std::size_t>(worker) * scratch_size);
         }
       });
     });

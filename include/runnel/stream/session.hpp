@@ -46,7 +46,7 @@ class session {
         source_(model_.prompt_tokens(options_.instruction)),
         header_(model_.header_tokens()),
         end_ids_(model_.end_ids()),
-        cache_(model_.network->make_cache()),
+        cache_(model_.network->make_cache(options_.cache_type)),
         sampler_(options_.sampling),
         history_(first_snapshot()) {
     when_.read(source_.rows_pushed());

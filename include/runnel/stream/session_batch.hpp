@@ -40,7 +40,8 @@ struct batch_step {
 /// before it is moved or destroyed. One thread at a time.
 class session_batch {
  public:
-  explicit session_batch(std::shared_ptr<const models::decoder> network, const ops::eval_options& compute = {})
+  explicit session_batch(std::shared_ptr<const models::decoder> network,
+                         const ops::eval_options& compute = {1, ops::fastest_compute})
       : network_(std::move(network)), context_(compute) {
     expect(network_ != nullptr, "session_batch: there is no model");
   }

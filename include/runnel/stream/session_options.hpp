@@ -56,8 +56,10 @@ struct session_options {
   /// Count each of . , : ; ? ! that is a token of its own as one more word, and its word again at the next space, as
   /// the decoder published with the paper does. For replaying its results only: it reads too early.
   bool punctuation_reads = false;
-  /// Threads, compute mode, instruction set.
-  ops::eval_options compute{};
+  /// Threads, compute mode (the fastest that keeps the file's precision), instruction set.
+  ops::eval_options compute{1, ops::fastest_compute};
+  /// Numbers that keys and values are kept as.
+  cache::storage_type cache_type = cache::storage_type::f32;
   /// Called with the logits of each prediction before a token is chosen, if set. May throw: then nothing was chosen.
   std::function<void(const prediction&)> on_logits{};
 

@@ -94,14 +94,16 @@ inline void check_forced(const finished_stream& stream) {
 
 /// Logits `[target tokens + 1, vocab_size]` of a finished stream, row by row: row p predicts target token p, the last
 /// one what would follow. Bit for bit what a session with that plan computed. Throws config_error if the arrivals do
-/// not fit the tokens. Cost: one forward pass, or one for each read for a plan that refreshes.
+/// not fit the tokens. `type` is what the session keeps keys and values as. Cost: one forward pass, or one for each
+/// read for a plan that refreshes.
 [[nodiscard]] inline std::vector<float> teacher_forced_logits(const models::decoder& network, ops::eval& context,
-                                                              const plan& how, const finished_stream& stream) {
+                                                              const plan& how, const finished_stream& stream,
+                                                              cache::storage_type type = cache::storage_type::f32) {
   std::vector<float> result;
   result.reserve(static_cast<std::size_t>((stream.when.written() + 1) * network.config().vocab_size));
   for (const auto& [first, last] : forced_pieces(how, stream.when)) {
     const forced_pass work = plan_forced(how, stream, first, last);
-    auto cache = network.make_cache();
+    auto cache = network.make_cache(type);
     const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows}};
     const auto logits = network.forward(context, streams);
     for (index_t i = 0; i < last - first; ++i) {
