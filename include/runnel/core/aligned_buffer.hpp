@@ -10,6 +10,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <runnel/core/error.hpp>
 
 namespace runnel {
@@ -17,7 +21,8 @@ namespace runnel {
 /// Alignment of everything kernels load: one cache line, one AVX-512 register.
 inline constexpr std::size_t memory_alignment = 64;
 
-/// Owning array of trivial elements, aligned to 64 bytes and zeroed. Move-only; what was moved from is empty.
+/// Owning array of trivial elements, aligned to 64 bytes and zeroed. Move-only; what was moved from is empty. Large
+/// ones ask the system for large pages, which weights that are read once a token want.
 template <class T>
 class aligned_buffer {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
@@ -47,17 +52,25 @@ class aligned_buffer {
   [[nodiscard]] std::span<const T> span() const noexcept { return {data(), size_}; }
 
  private:
+  static constexpr std::size_t large_page = std::size_t{2} << 20;
+
   struct uninitialized {};
   struct deleter {
-    void operator()(T* pointer) const noexcept { ::operator delete (pointer, std::align_val_t{memory_alignment}); }
+    std::size_t alignment = memory_alignment;
+    void operator()(T* pointer) const noexcept { ::operator delete (pointer, std::align_val_t{alignment}); }
   };
 
   aligned_buffer(std::size_t count, uninitialized) : size_(count) {
     expect<limit_error>(count <= std::numeric_limits<std::size_t>::max() / 2 / sizeof(T), "buffer: ", count,
                         " elements do not fit in memory");
-    if (count != 0) {
-      data_.reset(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{memory_alignment})));
-    }
+    if (count == 0) return;
+    const std::size_t bytes = count * sizeof(T);
+    const std::size_t alignment = bytes >= 2 * large_page ? large_page : memory_alignment;
+    void* const memory = ::operator new (bytes, std::align_val_t{alignment});
+    data_ = {static_cast<T*>(memory), deleter{alignment}};
+#if defined(__linux__)
+    if (alignment == large_page) (void)::madvise(memory, bytes / large_page * large_page, MADV_HUGEPAGE);  // a hint
+#endif
   }
 
   std::unique_ptr<T, deleter> data_;

@@ -44,7 +44,7 @@ class weight_reader {
     from.bytes = stored.bytes;
     from.row_order = row_order;
     try {
-      auto packed = ops::prepared_matrix::prepare(from);
+      auto packed = ops::prepared_matrix::prepare(from, &pool_);
       stored.release();
       return packed;
     } catch (const shape_error& failure) {
@@ -93,6 +93,7 @@ class weight_reader {
   std::string source_;
   choice names_;
   finder find_;
+  mutable ops::weight_pool pool_;
 };
 
 }  // namespace runnel::models

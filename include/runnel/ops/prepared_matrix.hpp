@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -21,14 +22,40 @@ struct matrix_source {
   std::span<const index_t> row_order;  ///< output n is stored row row_order[n]; empty: as stored
 };
 
+/// Memory for many matrices side by side, so that a model lies in large pages. What was taken lives as long as it is
+/// used, whatever becomes of the pool.
+class weight_pool {
+ public:
+  /// `count` words, 64-byte aligned, contents unset.
+  [[nodiscard]] std::shared_ptr<quant::word> take(std::size_t count) {
+    constexpr std::size_t step = memory_alignment / sizeof(quant::word);
+    const std::size_t wanted = (count + step - 1) / step * step;
+    if (!chunk_ || chunk_->size() - used_ < wanted) {
+      chunk_ = std::make_shared<chunk>(chunk::for_overwrite(std::max(wanted, chunk_words)));
+      used_ = 0;
+    }
+    quant::word* const start = chunk_->data() + used_;
+    used_ += wanted;
+    return {chunk_, start};
+  }
+
+ private:
+  using chunk = aligned_buffer<quant::word>;
+  static constexpr std::size_t chunk_words = std::size_t{4} << 20;
+
+  std::shared_ptr<chunk> chunk_;
+  std::size_t used_ = 0;
+};
+
 /// A weight matrix packed once for the kernels, its format erased: one switch a product. Immutable, shared between
 /// threads.
 class prepared_matrix {
  public:
   prepared_matrix() = default;
 
-  /// Packs. Throws shape_error if bytes, format and shape do not fit together. Takes about the memory of the source.
-  [[nodiscard]] static prepared_matrix prepare(const matrix_source& from) {
+  /// Packs, into `pool` if there is one. Throws shape_error if bytes, format and shape do not fit together. Takes about
+  /// the memory of the source.
+  [[nodiscard]] static prepared_matrix prepare(const matrix_source& from, weight_pool* pool = nullptr) {
     const auto& format = quant::info(from.format);
     expect<shape_error>(from.outputs > 0 && from.inputs > 0, "matrix: shape [", from.outputs, ", ", from.inputs,
                         "] must not be empty");
@@ -50,7 +77,7 @@ class prepared_matrix {
     out.format_ = from.format;
     out.outputs_ = from.outputs;
     out.inputs_ = from.inputs;
-    quant::with_codec(from.format, [&]<class Codec>(Codec) { out.template pack<Codec>(from, row_bytes); });
+    quant::with_codec(from.format, [&]<class Codec>(Codec) { out.template pack<Codec>(from, row_bytes, pool); });
     return out;
   }
 
@@ -79,15 +106,15 @@ class prepared_matrix {
   [[nodiscard]] bool has_row_scales() const noexcept { return has_row_scales_; }
   [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
   [[nodiscard]] index_t inputs() const noexcept { return inputs_; }
-  [[nodiscard]] const quant::word* words() const noexcept { return words_.data(); }
-  [[nodiscard]] std::size_t bytes() const noexcept { return words_.size() * sizeof(quant::word); }
+  [[nodiscard]] const quant::word* words() const noexcept { return words_.get(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return num_words_ * sizeof(quant::word); }
 
   /// Output row n as floats (an embedding). `values` holds `inputs()`.
   void decode_row(index_t n, std::span<float> values) const noexcept {
     quant::with_codec(format_, [&]<class Codec>(Codec) {
       constexpr auto width = static_cast<index_t>(quant::panel_features);
       const index_t blocks = block_count<Codec>();
-      const quant::word* block = words_.data() + n / width * blocks * static_cast<index_t>(Codec::panel_words);
+      const quant::word* block = words_.get() + n / width * blocks * static_cast<index_t>(Codec::panel_words);
       std::array<float, Codec::panel_inputs> buffer;
       for (index_t b = 0; b < blocks; ++b, block += Codec::panel_words) {
         Codec::unpack(block, static_cast<std::size_t>(n % width), buffer.data());
@@ -105,14 +132,21 @@ class prepared_matrix {
     return (inputs_ + step - 1) / step;
   }
 
+  [[nodiscard]] static std::shared_ptr<quant::word> own_memory(std::size_t count) {
+    const auto owner = std::make_shared<aligned_buffer<quant::word>>(aligned_buffer<quant::word>::for_overwrite(count));
+    return {owner, owner->data()};
+  }
+
   template <class Codec>
-  void pack(const matrix_source& from, std::size_t row_bytes) {
+  void pack(const matrix_source& from, std::size_t row_bytes, weight_pool* pool) {
     constexpr std::size_t file_blocks = Codec::panel_inputs / Codec::block_size;
     const index_t blocks = block_count<Codec>();
     const index_t panels = kernels::panel_count(outputs_);
-    words_ = aligned_buffer<quant::word>::for_overwrite(static_cast<std::size_t>(panels * blocks) * Codec::panel_words);
+    num_words_ = static_cast<std::size_t>(panels * blocks) * Codec::panel_words;
+    const auto memory = pool != nullptr ? pool->take(num_words_) : own_memory(num_words_);
+    words_ = memory;
     const std::vector<std::byte> zeros(file_blocks * Codec::block_bytes);
-    quant::word* out = words_.data();
+    quant::word* out = memory.get();
     for (index_t p = 0; p < panels; ++p) {
       for (index_t b = 0; b < blocks; ++b, out += Codec::panel_words) {
         quant::feature_blocks rows;
@@ -136,7 +170,8 @@ class prepared_matrix {
   bool has_row_scales_ = false;
   index_t outputs_ = 0;
   index_t inputs_ = 0;
-  aligned_buffer<quant::word> words_;
+  std::size_t num_words_ = 0;
+  std::shared_ptr<const quant::word> words_;
 };
 
 }  // namespace runnel::ops
