@@ -30,11 +30,12 @@ struct matrix {
   std::vector<double> values;
   double largest = 0;  // of what a product adds up: a quant's part and the minimum are added apart
 
-  matrix(random_stream& random, weight_format format, index_t outputs, index_t inputs, bool row_scales = false) {
+  matrix(random_stream& random, weight_format format, index_t outputs, index_t inputs, bool row_scales = false,
+         index_t planes = 1) {
     const auto plain = tests::normals<float>(random, outputs * inputs);
     std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format, plain.size())));
     quant::encode(format, plain.data(), plain.size(), bytes.data());
-    const ops::matrix_source source{format, outputs, inputs, bytes, {}};
+    const ops::matrix_source source{format, outputs, inputs, bytes, {}, planes};
     packed = row_scales ? ops::prepared_matrix::prepare_byte_rows(source) : ops::prepared_matrix::prepare(source);
     std::vector<float> row(static_cast<std::size_t>(inputs));
     for (index_t n = 0; n < outputs; ++n) {
@@ -74,8 +75,14 @@ void rounded_operands(compute_mode mode, const ops::prepared_matrix& weight, ind
   const std::size_t block = weight.has_row_scales() ? inputs : 32;
   std::vector<float> plain(x.begin(), x.end());
   for (std::size_t at = 0; at < static_cast<std::size_t>(rows) * inputs; at += block) {
-    kernels::reference::round_to_bytes(std::span<const float>(plain).subspan(at, block),
-                                       std::span<double>(x).subspan(at, block));
+    const std::span<float> from = std::span(plain).subspan(at, block);
+    const std::span<double> to = std::span(x).subspan(at, block);
+    kernels::reference::round_to_bytes(from, to);
+    if (weight.byte_planes() == 1) continue;
+    std::vector<double> first(to.begin(), to.end());
+    for (std::size_t i = 0; i < block; ++i) from[i] = static_cast<float>(static_cast<double>(from[i]) - first[i]);
+    kernels::reference::round_to_bytes(from, to);
+    for (std::size_t i = 0; i < block; ++i) to[i] += first[i];
   }
 }
 
@@ -83,16 +90,25 @@ struct kind {
   weight_format format;
   compute_mode mode;
   bool row_scales = false;
+  index_t planes = 1;
 };
 
 const std::vector<kind>& kinds() {
-  static const std::vector<kind> all{
-      {weight_format::f32, compute_mode::bf16},        {weight_format::f16, compute_mode::bf16},
-      {weight_format::bf16, compute_mode::bf16},       {weight_format::q8_0, compute_mode::bf16},
-      {weight_format::q4_0, compute_mode::bf16},       {weight_format::q4_1, compute_mode::bf16},
-      {weight_format::q8_0, compute_mode::int8},       {weight_format::q4_0, compute_mode::int8},
-      {weight_format::q4_1, compute_mode::int8},       {weight_format::f32, compute_mode::int8, true},
-      {weight_format::q4_1, compute_mode::int8, true}, {weight_format::f16, compute_mode::f32, true}};
+  static const std::vector<kind> all{{weight_format::f32, compute_mode::bf16},
+                                     {weight_format::f16, compute_mode::bf16},
+                                     {weight_format::bf16, compute_mode::bf16},
+                                     {weight_format::q8_0, compute_mode::bf16},
+                                     {weight_format::q4_0, compute_mode::bf16},
+                                     {weight_format::q4_1, compute_mode::bf16},
+                                     {weight_format::q8_0, compute_mode::int8},
+                                     {weight_format::q4_0, compute_mode::int8},
+                                     {weight_format::q4_1, compute_mode::int8},
+                                     {weight_format::q8_0, compute_mode::int8, false, 2},
+                                     {weight_format::q4_0, compute_mode::int8, false, 2},
+                                     {weight_format::q4_1, compute_mode::int8, false, 2},
+                                     {weight_format::f32, compute_mode::int8, true},
+                                     {weight_format::q4_1, compute_mode::int8, true},
+                                     {weight_format::f16, compute_mode::f32, true}};
   return all;
 }
 
@@ -126,7 +142,8 @@ TEST_CASE("products in bf16 and bytes are right, and row-pure for any rows and t
       const bool any = !of.row_scales && quant::info(of.format).block_size == 1;
       const index_t inputs = any ? tests::between(random, 1, 600) : 32 * tests::between(random, 1, turn == 0 ? 40 : 6);
       const index_t outputs = tests::between(random, 1, 100), rows = tests::between(random, 1, turn % 2 == 0 ? 40 : 9);
-      const matrix m(random, of.format, outputs, inputs, of.row_scales);
+      const matrix m(random, of.format, outputs, inputs, of.row_scales, of.planes);
+      CAPTURE(of.planes);
       auto x = tests::normals<float>(random, rows * inputs);
       for (index_t k = 0; k < inputs; ++k) x[static_cast<std::size_t>(random.below(rows) * inputs + k)] = 0;
       x[static_cast<std::size_t>(random.below(rows * inputs))] = 300;  // an outlier, as real activations have
@@ -178,6 +195,47 @@ TEST_CASE("whole sums are exact at their extremes") {
         const auto y = run(weight, x, {}, 1, compute_mode::int8, which);
         CHECK(static_cast<double>(y[0]) == doctest::Approx(expected).epsilon(1e-6));
       }
+    }
+  }
+}
+
+TEST_CASE("two planes have the digits of 16 bits") {
+  random_stream random(36);
+  const matrix one(random, weight_format::q4_1, 40, 256), two(random, weight_format::q4_1, 40, 256, false, 2);
+  const auto x = tests::normals<float>(random, 256);
+  const auto off = [&](const matrix& m, instruction_set which) {
+    const auto exact = run(m.packed, x, {}, 1, compute_mode::f32, which);
+    const auto found = run(m.packed, x, {}, 1, compute_mode::int8, which);
+    double sum = 0;
+    for (std::size_t n = 0; n < exact.size(); ++n) sum += std::fabs(static_cast<double>(found[n] - exact[n]));
+    return sum;
+  };
+  for (const instruction_set which : tests::runnable_instruction_sets()) CHECK(off(two, which) < off(one, which) / 50);
+}
+
+TEST_CASE("projections of one input share it, whatever their formats and planes") {
+  random_stream random(37);
+  const matrix plain(random, weight_format::q8_0, 40, 64), fine(random, weight_format::q8_0, 33, 64, false, 2),
+      other(random, weight_format::q4_1, 70, 64), wide(random, weight_format::bf16, 5, 64);
+  const auto x = tests::normals<float>(random, 6 * 64);
+  struct projection {
+    const ops::prepared_matrix& weight;
+    tensor_view<const float, 1> bias;
+  };
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    for (const auto mode : {compute_mode::f32, compute_mode::bf16, compute_mode::int8}) {
+      ops::eval context({3, mode, which});
+      context.team.run([&] {
+        const auto input = context.make(6, 64);
+        std::copy(x.begin(), x.end(), input.data());
+        const auto all = context(ops::products{}, input, projection{plain.packed, {}}, projection{fine.packed, {}},
+                                 projection{other.packed, {}}, projection{wide.packed, {}});
+        const matrix* const weights[] = {&plain, &fine, &other, &wide};
+        for (std::size_t i = 0; i < 4; ++i) {
+          const std::vector<float> alone = run(weights[i]->packed, x, {}, 6, mode, which);
+          CHECK(tests::same_bits(std::span<const float>(all[i].data(), alone.size()), std::span<const float>(alone)));
+        }
+      });
     }
   }
 }
@@ -235,12 +293,12 @@ TEST_CASE("inputs of rows that lie unaligned round to the same numbers") {
     simd::with_arch(which, [&]<class Arch>(Arch) {
       std::vector<kernels::byte_block> blocks(5), other(5);
       std::vector<quant::word> pairs(80), other_pairs(80);
-      kernels::quantize_row<Arch>(x.data(), 160, 8, blocks.data());
+      kernels::quantize_row<Arch>(x.data(), 160, 8, 1, blocks.data());
       kernels::round_row_to_bf16<Arch>(x.data(), 159, pairs.data());
       for (std::size_t shift = 1; shift < 17; ++shift) {
         std::vector<float> moved(160 + shift);
         std::copy(x.begin(), x.end(), moved.begin() + static_cast<std::ptrdiff_t>(shift));
-        kernels::quantize_row<Arch>(moved.data() + shift, 160, 8, other.data());
+        kernels::quantize_row<Arch>(moved.data() + shift, 160, 8, 1, other.data());
         kernels::round_row_to_bf16<Arch>(moved.data() + shift, 159, other_pairs.data());
         for (std::size_t b = 0; b < blocks.size(); ++b) {
           CHECK(other[b].quants == blocks[b].quants);

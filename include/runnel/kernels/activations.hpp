@@ -87,9 +87,10 @@ struct byte_scale {
   }
 };
 
-/// Fills a block's quants; gives their sum.
+/// Fills a block's quants and gives their sum; what rounding leaves over goes to `rest`, if there is one.
 template <class Arch>
-RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, byte_block& block) noexcept {
+RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, byte_block& block,
+                                          float* rest = nullptr) noexcept {
   constexpr std::size_t width = simd::width<float, Arch>;
   using batch = simd::lanes<float, Arch>;
   alignas(64) std::array<std::int32_t, byte_block::inputs> whole{};
@@ -98,7 +99,12 @@ RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, 
       const auto scaled = xsimd::nearbyint(batch::load_unaligned(x + i * width) * batch(by.inverse));
       const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
       xsimd::to_int(limited).store_aligned(whole.data() + i * width);
+      if (rest != nullptr) {
+        simd::fma(batch(-by.scale), limited, batch::load_unaligned(x + i * width)).store_unaligned(rest + i * width);
+      }
     });
+  } else if (rest != nullptr) {
+    std::fill_n(rest, byte_block::inputs, by.scale);  // nothing is left of what vanished; NaN stays NaN
   }
   std::int32_t sum = 0;
   for (std::size_t i = 0; i < byte_block::inputs; ++i) {
@@ -110,16 +116,26 @@ RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, 
 
 }  // namespace detail
 
-/// One row of `inputs` (a multiple of 32) as blocks with a scale each, for weights with this zero point.
+/// One row of `inputs` (a multiple of 32) as blocks with a scale each, for weights with this zero point. A second
+/// plane, stored after the first, holds what rounding left over in the same way: together they have the digits of 16
+/// bits.
 template <class Arch>
-void quantize_row(const float* x, index_t inputs, std::int32_t zero_point, byte_block* blocks) noexcept {
+void quantize_row(const float* x, index_t inputs, std::int32_t zero_point, index_t planes,
+                  byte_block* blocks) noexcept {
   constexpr auto step = static_cast<index_t>(byte_block::inputs);
-  for (index_t k = 0; k < inputs; k += step, ++blocks) {
-    const detail::byte_scale by(detail::largest_magnitude<Arch>(x + k, step));
-    const std::int32_t sum = detail::quantize_block<Arch>(x + k, by, *blocks);
-    blocks->scale = by.scale;
-    blocks->sum = by.scale * static_cast<float>(sum);
-    blocks->start = -zero_point * sum;
+  alignas(64) std::array<float, byte_block::inputs> rest;
+  for (index_t b = 0; b < byte_block_count(inputs); ++b) {
+    const float* values = x + b * step;
+    for (index_t plane = 0; plane < planes; ++plane) {
+      byte_block& block = blocks[plane * byte_block_count(inputs) + b];
+      const detail::byte_scale by(detail::largest_magnitude<Arch>(values, step));
+      const std::int32_t sum =
+          detail::quantize_block<Arch>(values, by, block, plane + 1 < planes ? rest.data() : nullptr);
+      block.scale = by.scale;
+      block.sum = by.scale * static_cast<float>(sum);
+      block.start = -zero_point * sum;
+      values = rest.data();
+    }
   }
 }
 

@@ -195,42 +195,53 @@ void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, c
   }
 }
 
-/// Where a block's weights of one panel are decoded to: as floats, doubles or pairs of bf16, [.., 32].
+/// Takes the decoded weights of one column of a panel, input by input, and stores them as what the arithmetic
+/// multiplies,
+/// [.., 32].
 template <class Arch, class Arithmetic>
-RUNNEL_INLINE void store_decoded(const simd::lanes<float, Arch>& w, std::size_t k, std::size_t column,
-                                 typename Arithmetic::element* rows) noexcept {
-  constexpr std::size_t width = simd::width<float, Arch>;
-  auto* at = rows + k / static_cast<std::size_t>(Arithmetic::inputs) * quant::panel_features + column;
-  if constexpr (std::is_same_v<Arithmetic, bf16_arithmetic>) {
-    const auto rounded = simd::round_to_bf16<Arch>(w);
-    if (k % 2 == 0) {
-      const auto low = simd::bit_cast_to<std::uint32_t>(rounded) >> 16;
-      simd::bit_cast_to<quant::word>(low).store_aligned(at);
+struct decoded_column {
+  typename Arithmetic::element* rows;
+
+  RUNNEL_INLINE void operator()(index_t k, const simd::lanes<float, Arch>& w) noexcept {
+    constexpr std::size_t width = simd::width<float, Arch>;
+    auto* const at = rows + k * static_cast<index_t>(quant::panel_features);
+    if constexpr (std::is_same_v<typename Arithmetic::element, float>) {
+      w.store_aligned(at);
     } else {
-      (simd::lanes<quant::word, Arch>::load_aligned(at) | rounded).store_aligned(at);
+      alignas(64) std::array<float, width> values;
+      w.store_aligned(values.data());
+      std::copy(values.begin(), values.end(), at);
     }
-  } else if constexpr (std::is_same_v<Arithmetic, plain_arithmetic<float>>) {
-    w.store_aligned(at);
-  } else {
-    alignas(64) std::array<float, width> values;
-    w.store_aligned(values.data());
-    std::copy(values.begin(), values.end(), at);
   }
-}
+};
+
+template <class Arch>
+struct decoded_column<Arch, bf16_arithmetic> {
+  quant::word* rows;
+  simd::lanes<std::uint32_t, Arch> low{};
+
+  RUNNEL_INLINE void operator()(index_t k, const simd::lanes<float, Arch>& w) noexcept {
+    const auto rounded = simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(w));
+    if (k % 2 == 0) low = rounded >> 16;
+    // The even input is stored too, for it may be the last.
+    const auto pair = k % 2 == 0 ? low : low | rounded;
+    simd::bit_cast_to<quant::word>(pair).store_aligned(rows + k / 2 * static_cast<index_t>(quant::panel_features));
+  }
+};
 
 /// Decodes inputs [k0, k0 + count) of a panel. k0 is a multiple of the codec's panel_inputs.
 template <class Arch, class Codec, class Arithmetic>
 void decode_stretch(const quant::word* panel, index_t k0, index_t count, typename Arithmetic::element* out) noexcept {
   constexpr std::size_t width = simd::width<float, Arch>;
   constexpr auto step = static_cast<index_t>(Codec::panel_inputs);
-  const quant::word* block = panel + k0 / step * static_cast<index_t>(Codec::panel_words);
-  for (index_t k = 0; k < count; k += step, block += Codec::panel_words) {
-    const auto here = std::min(Codec::panel_inputs, static_cast<std::size_t>(count - k));
-    for (std::size_t column = 0; column < quant::panel_features; column += width) {
-      Codec::template decode_lanes<Arch>(
-          block, column, here, [&](std::size_t i, const simd::lanes<float, Arch>& w) RUNNEL_LAMBDA_INLINE {
-            store_decoded<Arch, Arithmetic>(w, static_cast<std::size_t>(k) + i, column, out);
-          });
+  for (std::size_t column = 0; column < quant::panel_features; column += width) {
+    decoded_column<Arch, Arithmetic> store{out + column};
+    const quant::word* block = panel + k0 / step * static_cast<index_t>(Codec::panel_words);
+    for (index_t k = 0; k < count; k += step, block += Codec::panel_words) {
+      const auto here = std::min(Codec::panel_inputs, static_cast<std::size_t>(count - k));
+      Codec::template decode_lanes<Arch>(block, column, here,
+                                         [&](std::size_t i, const simd::lanes<float, Arch>& w)
+                                             RUNNEL_LAMBDA_INLINE { store(k + static_cast<index_t>(i), w); });
     }
   }
 }

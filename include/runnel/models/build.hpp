@@ -47,10 +47,12 @@ namespace detail {
     query_order = detail::interleaved_row_order(config.num_attention_heads, config.head_dim);
     key_order = detail::interleaved_row_order(config.num_key_value_heads, config.head_dim);
   }
+  // Keys, values and logits are few products but carry most of what int8 inputs lose, so theirs have 16 bits.
+  constexpr index_t fine = 2;
   const auto linear = [&](const weight_name& name, index_t layer, index_t outputs, index_t inputs, bool bias,
-                          std::span<const index_t> order = {}) {
+                          std::span<const index_t> order = {}, index_t planes = 1) {
     nn::linear<parameters> out;
-    out.weight = read.matrix(name, layer, outputs, inputs, order);
+    out.weight = read.matrix(name, layer, outputs, inputs, order, planes);
     if (bias) out.bias = read.vector(name, ".bias", layer, outputs, order);
     return out;
   };
@@ -59,16 +61,16 @@ namespace detail {
   };
 
   decoder_weights<parameters> weights;
-  weights.embedding.weight = read.matrix(names.embedding, 0, config.vocab_size, hidden);
+  weights.embedding.weight = read.matrix(names.embedding, 0, config.vocab_size, hidden, {}, fine);
   weights.norm = norm(names.norm, 0);
-  if (!config.tie_word_embeddings) weights.head = linear(names.head, 0, config.vocab_size, hidden, false);
+  if (!config.tie_word_embeddings) weights.head = linear(names.head, 0, config.vocab_size, hidden, false, {}, fine);
   const bool attention_bias = config.attention_bias;
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
     nn::decoder_layer<parameters> layer;
     layer.attention_norm = norm(names.attention_norm, i);
     layer.attention.query = linear(names.query, i, queries, hidden, attention_bias, query_order);
-    layer.attention.key = linear(names.key, i, keys, hidden, attention_bias, key_order);
-    layer.attention.value = linear(names.value, i, keys, hidden, attention_bias);
+    layer.attention.key = linear(names.key, i, keys, hidden, attention_bias, key_order, fine);
+    layer.attention.value = linear(names.value, i, keys, hidden, attention_bias, {}, fine);
     layer.attention.output = linear(names.output, i, hidden, queries, attention_bias);
     layer.attention.scores = {config.num_attention_heads, config.num_key_value_heads, config.head_dim,
                               static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim))), 0};

@@ -32,10 +32,11 @@ class weight_reader {
     (void)need(spelled(name, ".weight", layer), {outputs, inputs});
   }
 
-  /// The weight matrix [outputs, inputs], packed; output n is stored row `row_order[n]` where an order is given.
-  /// Throws format_error naming file and tensor if it is missing, of another shape, or in a format without codec.
+  /// The weight matrix [outputs, inputs], packed; output n is stored row `row_order[n]` where an order is given, and
+  /// inputs of int8 products are rounded to `byte_planes`. Throws format_error naming file and tensor if it is missing,
+  /// of another shape, or in a format without codec.
   [[nodiscard]] ops::prepared_matrix matrix(const weight_name& name, index_t layer, index_t outputs, index_t inputs,
-                                            std::span<const index_t> row_order = {}) const {
+                                            std::span<const index_t> row_order = {}, index_t byte_planes = 1) const {
     const auto& stored = need(spelled(name, ".weight", layer), {outputs, inputs});
     ops::matrix_source from;
     from.format = stored.loadable_format();
@@ -43,12 +44,13 @@ class weight_reader {
     from.inputs = inputs;
     from.bytes = stored.bytes;
     from.row_order = row_order;
+    from.byte_planes = byte_planes;
     try {
       auto packed = ops::prepared_matrix::prepare(from, &pool_);
       stored.release();
       return packed;
     } catch (const shape_error& failure) {
-      throw format_error(message(source_, ": tensor ", stored.name, ": ", failure.what()));
+      fail<format_error>(source_, ": tensor ", stored.name, ": ", failure.what());
     }
   }
 

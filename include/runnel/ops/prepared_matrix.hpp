@@ -20,6 +20,7 @@ struct matrix_source {
   index_t inputs = 0;
   std::span<const std::byte> bytes;    ///< [outputs, inputs] in `format`, row by row
   std::span<const index_t> row_order;  ///< output n is stored row row_order[n]; empty: as stored
+  index_t byte_planes = 1;             ///< of inputs in int8 products; 2 gives them 16 bits at twice the arithmetic
 };
 
 /// Memory for many matrices side by side, so that a model lies in large pages. What was taken lives as long as it is
@@ -77,6 +78,7 @@ class prepared_matrix {
     out.format_ = from.format;
     out.outputs_ = from.outputs;
     out.inputs_ = from.inputs;
+    out.byte_planes_ = from.byte_planes;
     quant::with_codec(from.format, [&]<class Codec>(Codec) { out.template pack<Codec>(from, row_bytes, pool); });
     return out;
   }
@@ -102,6 +104,8 @@ class prepared_matrix {
   }
 
   [[nodiscard]] quant::weight_format format() const noexcept { return format_; }
+  /// Planes of bytes that inputs are rounded to in int8 products.
+  [[nodiscard]] index_t byte_planes() const noexcept { return byte_planes_; }
   /// Whether the scales of q8_0 are equal along every row.
   [[nodiscard]] bool has_row_scales() const noexcept { return has_row_scales_; }
   [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
@@ -168,6 +172,7 @@ class prepared_matrix {
 
   quant::weight_format format_ = quant::weight_format::f32;
   bool has_row_scales_ = false;
+  index_t byte_planes_ = 1;
   index_t outputs_ = 0;
   index_t inputs_ = 0;
   std::size_t num_words_ = 0;

@@ -52,6 +52,9 @@ struct product_task {
   const void* x = nullptr;
   index_t x_stride = 0;
 
+  [[nodiscard]] kernels::byte_product_args byte_args() const noexcept {
+    return {args<kernels::byte_block>(), weight->byte_planes()};
+  }
   template <class X>
   [[nodiscard]] kernels::product_args<float, X> args() const noexcept {
     return {weight->words(), weight->outputs(), weight->inputs(), static_cast<const X*>(x), x_stride, y.size(0),
@@ -74,14 +77,14 @@ void run_panels(const product_task& task, index_t begin, index_t end, quant::wor
       });
     case arithmetic::bytes:
       return quant::with_byte_codec(task.weight->format(), [&]<class Codec>(Codec) {
-        kernels::product_int8<Arch, Codec>(task.args<kernels::byte_block>(), begin, end);
+        kernels::product_int8<Arch, Codec>(task.byte_args(), begin, end);
       });
-    case arithmetic::byte_rows: return kernels::product_int8_rows<Arch>(task.args<kernels::byte_block>(), begin, end);
+    case arithmetic::byte_rows: return kernels::product_int8_rows<Arch>(task.byte_args(), begin, end);
   }
 }
 
-/// Brings x to the numbers of the task's arithmetic, each row by itself.
-inline void convert_inputs(eval& context, const eval::value& x, product_task& task) {
+/// Brings x to the numbers of the task's arithmetic, each row by itself, in `planes` where those are bytes.
+inline void convert_inputs(eval& context, const eval::value& x, index_t planes, product_task& task) {
   const index_t rows = x.size(0), inputs = x.size(1);
   const auto each_row = [&]<class Element>(Element* out, index_t stride, auto&& convert) {
     context.for_each_row(rows, 2 * inputs, [&]<class Arch>(index_t row, Arch arch) {
@@ -102,18 +105,21 @@ inline void convert_inputs(eval& context, const eval::value& x, product_task& ta
       kernels::round_row_to_bf16<Arch>(row, inputs, out);
     });
   } else {
-    const index_t stride = kernels::byte_block_count(inputs);
+    const index_t stride = planes * kernels::byte_block_count(inputs);
     each_row(take(stride, kernels::byte_block{}), stride,
              [&]<class Arch>(Arch, const float* row, kernels::byte_block* out) {
-               if (task.how == arithmetic::bytes) return kernels::quantize_row<Arch>(row, inputs, task.zero_point, out);
+               if (task.how == arithmetic::bytes) {
+                 return kernels::quantize_row<Arch>(row, inputs, task.zero_point, planes, out);
+               }
                kernels::quantize_whole_row<Arch>(row, inputs, task.zero_point, out);
              });
   }
 }
 
-/// Checks a matrix and bias against x, takes memory for the result and converts x unless an earlier task has.
+/// Checks a matrix and bias against x, takes memory for the result and converts x unless an earlier task has; `planes`
+/// is the most that any matrix of the step wants.
 inline product_task make_task(eval& context, const eval::value& x, const prepared_matrix& weight,
-                              tensor_view<const float, 1> bias, std::span<const product_task> earlier) {
+                              tensor_view<const float, 1> bias, index_t planes, std::span<const product_task> earlier) {
   expect<shape_error>(x.size(1) == weight.inputs(), "product: input has ", x.size(1), " features, the weight takes ",
                       weight.inputs());
   expect<shape_error>(bias.data() == nullptr || bias.size() == weight.outputs(), "product: bias has ", bias.size(),
@@ -130,7 +136,7 @@ inline product_task make_task(eval& context, const eval::value& x, const prepare
     task.x_stride = other.x_stride;
     return task;
   }
-  convert_inputs(context, x, task);
+  convert_inputs(context, x, planes, task);
   return task;
 }
 
@@ -159,8 +165,9 @@ struct products {
                                                           const Projections&... projections) const {
     std::array<detail::product_task, sizeof...(Projections)> tasks;
     std::size_t made = 0;
+    const index_t planes = std::max({projections.weight.byte_planes()...});
     const auto add = [&](const prepared_matrix& weight, tensor_view<const float, 1> bias) {
-      tasks[made] = detail::make_task(context, x, weight, bias, std::span(tasks).first(made));
+      tasks[made] = detail::make_task(context, x, weight, bias, planes, std::span(tasks).first(made));
       ++made;
     };
     (add(projections.weight, projections.bias), ...);
@@ -194,7 +201,7 @@ struct product {
   /// `bias` may be empty. Throws shape_error if the inputs do not fit.
   eval::value forward(eval& context, const eval::value& x, const prepared_matrix& weight,
                       tensor_view<const float, 1> bias = {}) const {
-    const auto task = detail::make_task(context, x, weight, bias, {});
+    const auto task = detail::make_task(context, x, weight, bias, weight.byte_planes(), {});
     products::run(context, {&task, 1});
     return task.y;
   }
@@ -216,8 +223,9 @@ struct gated_product {
                       tensor_view<const float, 1> up_bias) const {
     expect<shape_error>(gate.outputs() == up.outputs(), "gated_product: the gate gives ", gate.outputs(),
                         " features, the other side ", up.outputs());
-    const auto gated = detail::make_task(context, x, gate, gate_bias, {});
-    const auto other = detail::make_task(context, x, up, up_bias, {&gated, 1});
+    const index_t planes = std::max(gate.byte_planes(), up.byte_planes());
+    const auto gated = detail::make_task(context, x, gate, gate_bias, planes, {});
+    const auto other = detail::make_task(context, x, up, up_bias, planes, {&gated, 1});
     constexpr auto width = static_cast<index_t>(quant::panel_features);
     detail::for_each_panel(context, kernels::panel_count(gate.outputs()),
                            [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
