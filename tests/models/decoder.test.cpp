@@ -15,6 +15,7 @@
 namespace {
 
 using namespace runnel;
+using quant::weight_format;
 using tests::logit_rows;
 
 std::vector<std::int32_t> random_tokens(random_stream& random, index_t count, index_t vocab) {
@@ -55,6 +56,45 @@ TEST_CASE("any chunking, any number of threads and any instruction set: within o
       }
     }
   }
+}
+
+TEST_CASE("coarser numbers stay near the exact ones, and bf16 is nearer than bytes") {
+  random_stream random(21);
+  double off_bf16 = 0, off_int8 = 0;
+  for (const auto format : {weight_format::q8_0, weight_format::q4_0, weight_format::q4_1}) {
+    for (int turn = 0; turn < 3; ++turn) {
+      tests::tiny_model_options options;
+      options.format = format;
+      const auto model = tests::tiny_decoder(random, options);
+      const auto tokens = random_tokens(random, 40, 28);
+      const auto logits = [&](ops::compute_mode mode) {
+        ops::eval context({1, mode});
+        return tests::prefill(*model, context, tokens);
+      };
+      const auto exact = logits(ops::compute_mode::f32);
+      const auto off = [&](const logit_rows& found) {
+        double sum = 0, size = 0;
+        for (std::size_t r = 0; r < exact.size(); ++r) {
+          for (std::size_t i = 0; i < exact[r].size(); ++i) {
+            sum += std::fabs(static_cast<double>(found[r][i] - exact[r][i]));
+            size += std::fabs(static_cast<double>(exact[r][i]));
+          }
+        }
+        return sum / size;
+      };
+      const double bf16 = off(logits(ops::compute_mode::bf16)), int8 = off(logits(ops::compute_mode::int8));
+      CHECK(bf16 > 0);
+      CHECK(bf16 < 0.02);
+      CHECK(int8 < 0.04);
+      off_bf16 += bf16;
+      off_int8 += int8;
+      CHECK(model->effective(ops::compute_mode::int8) == ops::compute_mode::int8);
+    }
+  }
+  CHECK(off_bf16 < off_int8);
+  const auto plain = tests::tiny_decoder(random);
+  CHECK(plain->effective(ops::compute_mode::int8) == ops::compute_mode::f32);
+  CHECK(plain->effective(ops::compute_mode::bf16) == ops::compute_mode::bf16);
 }
 
 TEST_CASE("streams in one pass give each what it gives alone") {
