@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <runnel/core/dtype.hpp>
+
 #include "support/instruction_sets.hpp"
 #include "support/random_values.hpp"
 
@@ -57,12 +59,62 @@ TEST_CASE("helpers do what they say on every instruction set") {
     check_arithmetic<double, Arch>(random);
     const simd::lanes<float, Arch> one(1.0f);
     CHECK(store<std::int32_t, Arch>(simd::bit_cast_to<std::int32_t>(one))[0] == 0x3f800000);
-    int calls = 0;
-    simd::unroll<5>([&](auto i) {
-      static_assert(decltype(i)::value < 5);
-      CHECK(static_cast<int>(i) == calls++);
-    });
-    CHECK(calls == 5);
+  });
+}
+
+TEST_CASE("dots of bytes are exact, dots of bf16 are one or two fused steps") {
+  random_stream random(2);
+  tests::for_each_arch([&]<class Arch>(Arch) {
+    using ints = simd::lanes<std::int32_t, Arch>;
+    constexpr std::size_t width = simd::width<float, Arch>;
+    for (int turn = 0; turn < 50; ++turn) {
+      alignas(64) std::array<std::int32_t, width> a{}, small{}, b{}, start{}, pairs{}, others{};
+      for (std::size_t i = 0; i < width; ++i) {
+        for (int byte = 0; byte < 4; ++byte) {
+          const auto any = static_cast<std::uint32_t>(turn == 0 ? 255 : random.below(256));
+          const auto signed_byte = static_cast<std::uint8_t>(turn == 0 ? 129 : random.below(255) - 127);
+          a[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a[i]) | any << (8 * byte));
+          small[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(small[i]) | (any % 16) << (8 * byte));
+          b[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(b[i]) | static_cast<std::uint32_t>(signed_byte)
+                                                                                  << (8 * byte));
+        }
+        start[i] = static_cast<std::int32_t>(random.below(100000)) - 50000;
+        const auto two = [&] {
+          const std::uint32_t low = bf16(static_cast<float>(random.uniform() - 0.5)).bits;
+          const std::uint32_t high = bf16(static_cast<float>(random.uniform() - 0.5)).bits;
+          return static_cast<std::int32_t>(low | high << 16);
+        };
+        pairs[i] = two();
+        others[i] = two();
+      }
+      const auto byte_of = [](std::int32_t word, int i) { return static_cast<std::uint32_t>(word) >> (8 * i); };
+      const auto expected = [&](const auto& unsigned_side, std::size_t i) {
+        std::int32_t sum = start[i];
+        for (int k = 0; k < 4; ++k) {
+          sum += static_cast<std::uint8_t>(byte_of(unsigned_side[i], k)) *
+                 static_cast<std::int8_t>(static_cast<std::uint8_t>(byte_of(b[i], k)));
+        }
+        return sum;
+      };
+      const ints from = ints::load_aligned(start.data()), right = ints::load_aligned(b.data());
+      const auto wide = store<std::int32_t, Arch>(simd::dot4<255>(from, ints::load_aligned(a.data()), right));
+      const auto narrow = store<std::int32_t, Arch>(simd::dot4<15>(from, ints::load_aligned(small.data()), right));
+      const auto halves = store<float, Arch>(simd::dot2<Arch>(
+          simd::lanes<float, Arch>(0.25f), ints::load_aligned(pairs.data()), ints::load_aligned(others.data())));
+      for (std::size_t i = 0; i < width; ++i) {
+        CHECK(wide[i] == expected(a, i));
+        CHECK(narrow[i] == expected(small, i));
+        double sum = 0.25;
+        for (int k = 0; k < 2; ++k) {
+          const auto half = [&](std::int32_t word) {
+            return static_cast<double>(static_cast<float>(
+                bf16::from_bits(static_cast<std::uint16_t>(static_cast<std::uint32_t>(word) >> (16 * k)))));
+          };
+          sum += half(pairs[i]) * half(others[i]);
+        }
+        CHECK(std::fabs(static_cast<double>(halves[i]) - sum) < 1e-7);
+      }
+    }
   });
 }
 

@@ -63,18 +63,23 @@ struct problem {
   /// Rows [first, first + count), panels one by one from the last if `backwards`. Gives [count, outputs].
   std::vector<T> run(instruction_set which, index_t first, index_t count, bool backwards = false) {
     std::vector<T> y(static_cast<std::size_t>(shift + count * y_stride), guard);
-    kernels::product_args<T> args{w.packed.words(), outputs,  inputs,
-                                  row(first),       x_stride, count,
-                                  y.data() + shift, y_stride, bias.empty() ? nullptr : bias.data()};
+    kernels::product_args<T> args{w.packed.words(),
+                                  w.packed.format(),
+                                  outputs,
+                                  inputs,
+                                  row(first),
+                                  x_stride,
+                                  count,
+                                  y.data() + shift,
+                                  y_stride,
+                                  bias.empty() ? nullptr : bias.data()};
     auto scratch = aligned_buffer<T>::for_overwrite(kernels::product_scratch);
     std::fill(scratch.data(), scratch.data() + scratch.size(), std::numeric_limits<T>::quiet_NaN());
     const index_t panels = kernels::panel_count(outputs);
     simd::with_arch(which, [&]<class Arch>(Arch) {
-      quant::with_codec(w.packed.format(), [&]<class Codec>(Codec) {
-        using arithmetic = kernels::plain_arithmetic<T>;
-        if (!backwards) return kernels::product<Arch, Codec, arithmetic>(args, 0, panels, scratch.data());
-        for (index_t p = panels; p-- > 0;) kernels::product<Arch, Codec, arithmetic>(args, p, p + 1, scratch.data());
-      });
+      using arithmetic = kernels::plain_arithmetic<T>;
+      if (!backwards) return kernels::product<Arch, arithmetic>(args, 0, panels, scratch.data());
+      for (index_t p = panels; p-- > 0;) kernels::product<Arch, arithmetic>(args, p, p + 1, scratch.data());
     });
     std::vector<T> out;
     bool untouched = std::all_of(y.begin(), y.begin() + shift, [](T value) { return value == guard; });
@@ -189,10 +194,10 @@ TEST_CASE("a row's bits do not depend on where it lies in memory") {
       std::vector<float> input(65 + shift), output(33 + shift), scratch(1);
       std::copy(x.begin(), x.end(), input.begin() + static_cast<std::ptrdiff_t>(shift));
       auto memory = aligned_buffer<float>::for_overwrite(kernels::product_scratch);
-      const kernels::product_args<float> args{w.packed.words(),      33, 65,     input.data() + shift, 65, 1,
-                                              output.data() + shift, 33, nullptr};
+      const kernels::product_args<float> args{
+          w.packed.words(), w.packed.format(), 33, 65, input.data() + shift, 65, 1, output.data() + shift, 33, nullptr};
       simd::with_arch(which, [&]<class Arch>(Arch) {
-        kernels::product<Arch, quant::f16_codec, kernels::plain_arithmetic<float>>(args, 0, 2, memory.data());
+        kernels::product<Arch, kernels::plain_arithmetic<float>>(args, 0, 2, memory.data());
       });
       output.erase(output.begin(), output.begin() + static_cast<std::ptrdiff_t>(shift));
       if (shift == 0) first = output;
@@ -233,12 +238,12 @@ TEST_CASE("no rows and no panels are no work") {
   const auto w = random_weights(random, weight_format::q8_0, 40, 32);
   float y = 7;
   const float x = 1;
-  const kernels::product_args<float> args{w.packed.words(), 40, 32, &x, 32, 0, &y, 40, nullptr};
+  const kernels::product_args<float> args{w.packed.words(), w.packed.format(), 40, 32, &x, 32, 0, &y, 40, nullptr};
   auto scratch = aligned_buffer<float>::for_overwrite(kernels::product_scratch);
   tests::for_each_arch([&]<class Arch>(Arch) {
     using arithmetic = kernels::plain_arithmetic<float>;
-    kernels::product<Arch, quant::q8_0_codec, arithmetic>(args, 0, 2, scratch.data());
-    kernels::product<Arch, quant::q8_0_codec, arithmetic>(args, 1, 1, scratch.data());
+    kernels::product<Arch, arithmetic>(args, 0, 2, scratch.data());
+    kernels::product<Arch, arithmetic>(args, 1, 1, scratch.data());
   });
   CHECK(y == 7);
 }

@@ -26,6 +26,15 @@
 #define RUNNEL_LAMBDA_INLINE
 #endif
 
+/// Before a loop of few turns, known at compile time, over registers: unrolled, its arrays of registers stay registers.
+#if defined(__clang__)
+#define RUNNEL_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define RUNNEL_UNROLL _Pragma("GCC unroll 16")
+#else
+#define RUNNEL_UNROLL
+#endif
+
 /// Checks an internal invariant; never sees bytes of a file or arguments of a user. Define it before including to
 /// replace.
 #ifndef RUNNEL_ASSERT

@@ -94,16 +94,6 @@ RUNNEL_INLINE lanes<T, Arch> fma(const lanes<T, Arch>& a, const lanes<T, Arch>& 
   return xsimd::fma(a, b, c);
 }
 
-/// Calls `f(integral_constant<size_t, 0>)` to `f(integral_constant<size_t, Count - 1>)`, unrolled at any optimisation
-/// level, so that arrays of registers indexed by the argument stay in registers.
-template <std::size_t Count, class F>
-RUNNEL_INLINE void unroll(F&& f) noexcept {
-  [&]<std::size_t... I>(std::index_sequence<I...>) RUNNEL_LAMBDA_INLINE {
-    (f(std::integral_constant<std::size_t, I>{}), ...);
-  }
-  (std::make_index_sequence<Count>{});
-}
-
 /// Asks for the cache line at `address`, which need not be a valid one.
 RUNNEL_INLINE void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
 

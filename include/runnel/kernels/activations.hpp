@@ -95,14 +95,14 @@ RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, 
   using batch = simd::lanes<float, Arch>;
   alignas(64) std::array<std::int32_t, byte_block::inputs> whole{};
   if (by.inverse != 0) {  // otherwise an infinity times zero would be converted
-    simd::unroll<byte_block::inputs / width>([&](auto i) RUNNEL_LAMBDA_INLINE {
+    RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs / width; ++i) {
       const auto scaled = xsimd::nearbyint(batch::load_unaligned(x + i * width) * batch(by.inverse));
       const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
       xsimd::to_int(limited).store_aligned(whole.data() + i * width);
       if (rest != nullptr) {
         simd::fma(batch(-by.scale), limited, batch::load_unaligned(x + i * width)).store_unaligned(rest + i * width);
       }
-    });
+    }
   } else if (rest != nullptr) {
     std::fill_n(rest, byte_block::inputs, by.scale);  // nothing is left of what vanished; NaN stays NaN
   }

@@ -147,164 +147,178 @@ struct softmax_state {
   T* maximum;  // [1]
 };
 
-/// Scores of `Count` query vectors against the keys of one page, then their weighted values.
-template <class Arch, class T, class S>
+/// Scores of one query vector against a page.
+template <class T>
+using page_scores = std::array<T, static_cast<std::size_t>(page_keys)>;
+
+/// Brings what a state holds to a new maximum.
+template <class Arch, class T>
+void rescale(const softmax_state<T>& state, index_t padded, T factor) noexcept {
+  using batch = simd::lanes<T, Arch>;
+  const batch by(factor);
+  (batch::load_aligned(state.weights) * by).store_aligned(state.weights);
+  for (index_t i = 0; i < padded; i += static_cast<index_t>(simd::width<T, Arch>)) {
+    (batch::load_aligned(state.sums + i) * by).store_aligned(state.sums + i);
+  }
+}
+
+/// Scores become weights relative to the running maximum; earlier sums are brought to the new maximum.
+template <class Arch, class T>
+void soften(const attention_args<T>& args, page_scores<T>& row, key_range visible,
+            const softmax_state<T>& state) noexcept {
+  using batch = simd::lanes<T, Arch>;
+  constexpr auto width = static_cast<std::int32_t>(simd::width<T, Arch>);
+  if (visible.begin >= visible.end) return;
+  const std::int32_t start = visible.begin / width * width;
+  const batch lowest(-std::numeric_limits<T>::infinity());
+  const batch lane = simd::iota<T, Arch>();
+  batch most = lowest;
+  for (std::int32_t at = start; at < visible.end; at += width) {
+    T* const score = row.data() + static_cast<std::size_t>(at);
+    batch s = batch::load_aligned(score) * batch(args.scale);
+    if (args.soft_cap > 0) s = batch(args.soft_cap) * xsimd::tanh(s / batch(args.soft_cap));
+    const batch key = lane + batch(static_cast<T>(at));
+    s = xsimd::select(key >= batch(static_cast<T>(visible.begin)), s, lowest);
+    s = xsimd::select(key < batch(static_cast<T>(visible.end)), s, lowest);
+    s.store_aligned(score);
+    most = xsimd::max(most, s);
+  }
+  const T highest = simd::maximum(most);
+  if (highest > *state.maximum) {
+    rescale<Arch>(state, padded_head_dim<T>(args.head_dim), std::exp(*state.maximum - highest));
+    *state.maximum = highest;
+  }
+  batch total = batch::load_aligned(state.weights);
+  for (std::int32_t at = start; at < visible.end; at += width) {
+    T* const weight = row.data() + static_cast<std::size_t>(at);
+    const batch s = batch::load_aligned(weight);
+    const batch e = xsimd::select(s > lowest, xsimd::exp(s - batch(*state.maximum)), batch(T(0)));
+    e.store_aligned(weight);
+    total = total + e;
+  }
+  total.store_aligned(state.weights);
+}
+
+/// Query vectors that go through a page together: `count` of them, and whatever makes up for those that are missing.
+template <class T, std::size_t Count>
+struct query_tile {
+  std::size_t count = 0;
+  std::array<const T*, Count> queries{};
+  std::array<key_range, Count> visible{};
+  std::array<softmax_state<T>, Count> states{};
+};
+
+/// Scores of up to `Count` query vectors against the keys of one page, then their weighted values.
+template <class Arch, class T, class S, std::size_t Count>
 struct page_pass {
   using layout = page_layout<S>;
+  using tile = query_tile<T, Count>;
+  using batch = simd::lanes<T, Arch>;
   static constexpr std::size_t width = simd::width<T, Arch>;
-  static constexpr auto lanes_a_register = static_cast<index_t>(width);
   static constexpr std::size_t columns =
       std::min<std::size_t>(simd::registers<Arch> == 32 ? 4 : 2, static_cast<std::size_t>(page_keys) / width);
-  using batch = simd::lanes<T, Arch>;
-  using scores = std::array<T, static_cast<std::size_t>(page_keys)>;
 
   const attention_args<T>& args;
   const S* keys;    // [head_dim, 64]
   const S* values;  // [64, padded]
 
-  template <std::size_t Count>
-  void run(const std::array<const T*, 4>& queries, const std::array<key_range, 4>& visible,
-           const std::array<softmax_state<T>, 4>& states) const noexcept {
-    alignas(64) std::array<scores, Count> weights;
-    std::int32_t first = visible[0].begin, last = visible[0].end;
-    for (std::size_t q = 1; q < Count; ++q) {
-      first = std::min(first, visible[q].begin);
-      last = std::max(last, visible[q].end);
+  void run(const tile& of) const noexcept {
+    alignas(64) std::array<page_scores<T>, Count> weights;
+    std::int32_t first = of.visible[0].begin, last = of.visible[0].end;
+    for (std::size_t q = 1; q < of.count; ++q) {
+      first = std::min(first, of.visible[q].begin);
+      last = std::max(last, of.visible[q].end);
     }
     constexpr auto stride = static_cast<std::int32_t>(columns * width);
-    for (std::int32_t at = first / stride * stride; at < last; at += stride) score<Count>(queries, at, weights);
-    for (std::size_t q = 0; q < Count; ++q) soften(weights[q], visible[q], states[q]);
-    weigh_all<Count>(weights, visible, states);
+    for (std::int32_t at = first / stride * stride; at < last; at += stride) score(of, at, weights);
+    for (std::size_t q = 0; q < of.count; ++q) soften<Arch>(args, weights[q], of.visible[q], of.states[q]);
+    weigh_all(of, weights);
   }
 
  private:
-  template <std::size_t Count>
-  void score(const std::array<const T*, 4>& queries, std::int32_t at, std::array<scores, Count>& out) const noexcept {
-    std::array<std::array<batch, columns>, Count> sums;
-    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[q][v] = batch(T(0)); });
-    });
+  void score(const tile& of, std::int32_t at, std::array<page_scores<T>, Count>& out) const noexcept {
+    batch sums[Count][columns];
+    RUNNEL_UNROLL for (std::size_t q = 0; q < Count; ++q) {
+      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) sums[q][v] = batch(T(0));
+    }
     const S* key = keys;
     for (index_t i = 0; i < args.head_dim; ++i, key += page_keys) {
-      std::array<batch, columns> k;
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
+      batch k[columns];
+      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
         k[v] = layout::template load_keys<Arch>(key, at + static_cast<index_t>(v * width));
-      });
-      simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-        const batch value(queries[q][i]);
-        simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE { sums[q][v] = simd::fma(value, k[v], sums[q][v]); });
-      });
+      }
+      RUNNEL_UNROLL for (std::size_t q = 0; q < Count; ++q) {
+        const batch value(of.queries[q][i]);
+        RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) sums[q][v] = simd::fma(value, k[v], sums[q][v]);
+      }
     }
-    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-      simd::unroll<columns>([&](auto v) RUNNEL_LAMBDA_INLINE {
+    RUNNEL_UNROLL for (std::size_t q = 0; q < Count; ++q) {
+      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
         sums[q][v].store_aligned(out[q].data() + static_cast<std::size_t>(at) + v * width);
-      });
-    });
-  }
-
-  /// Scores become weights relative to the running maximum; earlier sums are brought to the new maximum.
-  void soften(scores& row, key_range visible, const softmax_state<T>& state) const noexcept {
-    if (visible.begin >= visible.end) return;
-    const std::int32_t start = visible.begin / static_cast<std::int32_t>(width) * static_cast<std::int32_t>(width);
-    const batch lowest(-std::numeric_limits<T>::infinity());
-    const batch lane = simd::iota<T, Arch>();
-    batch most = lowest;
-    for (std::int32_t at = start; at < visible.end; at += static_cast<std::int32_t>(width)) {
-      const auto index = static_cast<std::size_t>(at);
-      batch s = batch::load_aligned(row.data() + index) * batch(args.scale);
-      if (args.soft_cap > 0) s = batch(args.soft_cap) * xsimd::tanh(s / batch(args.soft_cap));
-      const batch key = lane + batch(static_cast<T>(at));
-      s = xsimd::select(key >= batch(static_cast<T>(visible.begin)), s, lowest);
-      s = xsimd::select(key < batch(static_cast<T>(visible.end)), s, lowest);
-      s.store_aligned(row.data() + index);
-      most = xsimd::max(most, s);
-    }
-    const T highest = simd::maximum(most);
-    if (highest > *state.maximum) {
-      rescale(state, std::exp(*state.maximum - highest));
-      *state.maximum = highest;
-    }
-    batch total = batch::load_aligned(state.weights);
-    for (std::int32_t at = start; at < visible.end; at += static_cast<std::int32_t>(width)) {
-      T* weight = row.data() + static_cast<std::size_t>(at);
-      const batch s = batch::load_aligned(weight);
-      const batch e = xsimd::select(s > lowest, xsimd::exp(s - batch(*state.maximum)), batch(T(0)));
-      e.store_aligned(weight);
-      total = total + e;
-    }
-    total.store_aligned(state.weights);
-  }
-
-  void rescale(const softmax_state<T>& state, T factor) const noexcept {
-    const batch by(factor);
-    (batch::load_aligned(state.weights) * by).store_aligned(state.weights);
-    for (index_t i = 0; i < padded_head_dim<T>(args.head_dim); i += lanes_a_register) {
-      (batch::load_aligned(state.sums + i) * by).store_aligned(state.sums + i);
+      }
     }
   }
 
-  /// Adds the weighted values of keys [begin, end) to `Columns` registers of features of each query vector.
-  template <std::size_t Count, std::size_t Columns>
-  RUNNEL_INLINE void accumulate(const std::array<const T*, Count>& weights, const softmax_state<T>* states,
-                                index_t feature, std::int32_t begin, std::int32_t end) const noexcept {
+  /// Adds the weighted values of keys [begin, end), `Columns` registers of features at a time, for `Num` query vectors
+  /// from the q0-th on.
+  template <std::size_t Num, std::size_t Columns>
+  void accumulate(const tile& of, const std::array<page_scores<T>, Count>& weights, std::size_t q0, index_t feature,
+                  key_range range) const noexcept {
     const index_t stride = padded_head_dim<S>(args.head_dim);
-    std::array<std::array<batch, Columns>, Count> sums;
-    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
-        sums[q][c] = batch::load_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
-      });
-    });
-    for (std::int32_t key = begin; key < end; ++key) {
-      const S* value = values + key * stride;
-      std::array<batch, Columns> v;
-      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
-        v[c] = layout::template load_features<Arch>(value, feature + static_cast<index_t>(c * width));
-      });
-      simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-        const batch weight(weights[q][key]);
-        simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE { sums[q][c] = simd::fma(weight, v[c], sums[q][c]); });
-      });
+    batch sums[Num][Columns];
+    RUNNEL_UNROLL for (std::size_t q = 0; q < Num; ++q) {
+      RUNNEL_UNROLL for (std::size_t c = 0; c < Columns; ++c) {
+        sums[q][c] = batch::load_aligned(of.states[q0 + q].sums + feature + static_cast<index_t>(c * width));
+      }
     }
-    simd::unroll<Count>([&](auto q) RUNNEL_LAMBDA_INLINE {
-      simd::unroll<Columns>([&](auto c) RUNNEL_LAMBDA_INLINE {
-        sums[q][c].store_aligned(states[q].sums + feature + static_cast<index_t>(c * width));
-      });
-    });
+    for (std::int32_t key = range.begin; key < range.end; ++key) {
+      const S* value = values + key * stride;
+      batch v[Columns];
+      RUNNEL_UNROLL for (std::size_t c = 0; c < Columns; ++c) {
+        v[c] = layout::template load_features<Arch>(value, feature + static_cast<index_t>(c * width));
+      }
+      RUNNEL_UNROLL for (std::size_t q = 0; q < Num; ++q) {
+        const batch weight(weights[q0 + q][static_cast<std::size_t>(key)]);
+        RUNNEL_UNROLL for (std::size_t c = 0; c < Columns; ++c) sums[q][c] = simd::fma(weight, v[c], sums[q][c]);
+      }
+    }
+    RUNNEL_UNROLL for (std::size_t q = 0; q < Num; ++q) {
+      RUNNEL_UNROLL for (std::size_t c = 0; c < Columns; ++c) {
+        sums[q][c].store_aligned(of.states[q0 + q].sums + feature + static_cast<index_t>(c * width));
+      }
+    }
   }
 
   /// The same for all features.
-  template <std::size_t Count>
-  void weigh(const std::array<const T*, Count>& weights, const softmax_state<T>* states, std::int32_t begin,
-             std::int32_t end) const noexcept {
+  template <std::size_t Num>
+  void weigh(const tile& of, const std::array<page_scores<T>, Count>& weights, std::size_t q0,
+             key_range range) const noexcept {
+    if (range.begin >= range.end) return;
     constexpr auto wide = static_cast<index_t>(columns * width);
-    constexpr auto line = static_cast<index_t>(memory_alignment / sizeof(T));
     const index_t padded = padded_head_dim<T>(args.head_dim);
     index_t feature = 0;
-    for (; feature + wide <= padded; feature += wide) accumulate<Count, columns>(weights, states, feature, begin, end);
-    if constexpr (line % wide != 0) {  // otherwise padded rows are a whole number of steps
-      for (; feature < padded; feature += lanes_a_register) accumulate<Count, 1>(weights, states, feature, begin, end);
+    for (; feature + wide <= padded; feature += wide) accumulate<Num, columns>(of, weights, q0, feature, range);
+    if constexpr (static_cast<index_t>(memory_alignment / sizeof(T)) % wide != 0) {  // else rows are whole steps
+      for (; feature < padded; feature += static_cast<index_t>(width)) {
+        accumulate<Num, 1>(of, weights, q0, feature, range);
+      }
     }
   }
 
   /// Keys that all rows see share the loads of values; what a row sees before and after stays in its own order.
-  template <std::size_t Count>
-  void weigh_all(const std::array<scores, Count>& weights, const std::array<key_range, 4>& visible,
-                 const std::array<softmax_state<T>, 4>& states) const noexcept {
-    std::array<const T*, Count> rows;
-    std::int32_t begin = visible[0].begin, end = visible[0].end;
-    for (std::size_t q = 0; q < Count; ++q) {
-      rows[q] = weights[q].data();
-      begin = std::max(begin, visible[q].begin);
-      end = std::min(end, visible[q].end);
+  void weigh_all(const tile& of, const std::array<page_scores<T>, Count>& weights) const noexcept {
+    key_range all = of.visible[0];
+    for (std::size_t q = 1; q < of.count; ++q) {
+      all.begin = std::max(all.begin, of.visible[q].begin);
+      all.end = std::min(all.end, of.visible[q].end);
     }
-    const bool shared = begin < end;
-    const auto alone = [&](std::size_t q, std::int32_t from, std::int32_t to) {
-      if (from < to) weigh<1>({rows[q]}, &states[q], from, to);
-    };
-    for (std::size_t q = 0; q < Count; ++q) alone(q, visible[q].begin, shared ? begin : visible[q].end);
+    const bool shared = all.begin < all.end && of.count == Count;
+    for (std::size_t q = 0; q < of.count; ++q) {
+      weigh<1>(of, weights, q, {of.visible[q].begin, shared ? all.begin : of.visible[q].end});
+    }
     if (!shared) return;
-    weigh<Count>(rows, states.data(), begin, end);
-    for (std::size_t q = 0; q < Count; ++q) alone(q, end, visible[q].end);
+    weigh<Count>(of, weights, 0, all);
+    for (std::size_t q = 0; q < of.count; ++q) weigh<1>(of, weights, q, {all.end, of.visible[q].end});
   }
 };
 
@@ -317,6 +331,7 @@ void range_attention(const attention_args<T>& args, index_t row_begin, index_t r
                      T* scratch) noexcept {
   constexpr std::size_t width = simd::width<T, Arch>;
   constexpr index_t widest = 16;
+  constexpr std::size_t together = 4;
   using batch = simd::lanes<T, Arch>;
   const index_t padded = padded_head_dim<T>(args.head_dim);
   const index_t group = args.heads / args.kv_heads;
@@ -338,21 +353,19 @@ void range_attention(const attention_args<T>& args, index_t row_begin, index_t r
     for (auto page = static_cast<std::int32_t>(first / page_keys); page * page_keys < last; ++page) {
       const S* keys = reinterpret_cast<const S*>(segment.pages[static_cast<std::size_t>(page)]) +
                       kv_head * page_head_elements<S>(args.head_dim);
-      const detail::page_pass<Arch, T, S> pass{args, keys, keys + args.head_dim * page_keys};
+      const detail::page_pass<Arch, T, S, together> pass{args, keys, keys + args.head_dim * page_keys};
+      const detail::page_pass<Arch, T, S, 1> alone{args, keys, keys + args.head_dim * page_keys};
       const auto start = static_cast<std::int32_t>(page * page_keys);
-      std::array<const T*, 4> queries{};
-      std::array<key_range, 4> visible{};
-      std::array<detail::softmax_state<T>, 4> states{};
-      std::size_t pending = 0;
+      detail::query_tile<T, together> tile;
       const auto flush = [&] {
-        switch (pending) {
-          case 1: pass.template run<1>(queries, visible, states); break;
-          case 2: pass.template run<2>(queries, visible, states); break;
-          case 3: pass.template run<3>(queries, visible, states); break;
-          case 4: pass.template run<4>(queries, visible, states); break;
-          default: break;
+        if (tile.count == 0) return;
+        if (tile.count == 1) {
+          alone.run({1, {tile.queries[0]}, {tile.visible[0]}, {tile.states[0]}});
+        } else {
+          for (std::size_t q = tile.count; q < together; ++q) tile.queries[q] = tile.queries[0];
+          pass.run(tile);
         }
-        pending = 0;
+        tile.count = 0;
       };
       for (index_t q = 0; q < count; ++q) {
         const index_t row = row_begin + q / group;
@@ -361,10 +374,10 @@ void range_attention(const attention_args<T>& args, index_t row_begin, index_t r
         range.end = std::min(range.end - start, static_cast<std::int32_t>(page_keys));
         if (range.begin >= range.end) continue;
         const index_t head = kv_head * group + q % group;
-        queries[pending] = segment.queries + (row * args.heads + head) * args.head_dim;
-        visible[pending] = range;
-        states[pending] = {sums + q * padded, weights + q * widest, maxima + q * widest};
-        if (++pending == 4) flush();
+        tile.queries[tile.count] = segment.queries + (row * args.heads + head) * args.head_dim;
+        tile.visible[tile.count] = range;
+        tile.states[tile.count] = {sums + q * padded, weights + q * widest, maxima + q * widest};
+        if (++tile.count == together) flush();
       }
       flush();
     }

@@ -58,6 +58,13 @@ void copy_stretch(const dense_operand<T>& b, index_t k0, index_t count, index_t 
   }
 }
 
+/// Rows that lie one after another, `stride` elements apart.
+template <class T>
+struct input_rows {
+  const T* x = nullptr;
+  index_t stride = 0;
+};
+
 /// A block of a as rows that lie one after another, [rows, dense_stretch]: where it stands if its rows are contiguous,
 /// otherwise copied, since a tile would touch another page at every step.
 template <class T>
@@ -91,12 +98,13 @@ void dense_product(const dense_product_args<T>& args, index_t panel_begin, index
       const auto x = detail::contiguous_rows(args.a, row0, rows, k0, count, block);
       for (index_t p = panel_begin; p < panel_end; ++p) {
         const index_t first = p * width;
-        const detail::output_tile<T> out{args.y + row0 * args.y_stride + first, args.y_stride,
+        const detail::output_tile<T> out{args.y + row0 * args.y_stride + first, args.y_stride, rows,
                                          std::min(width, args.columns - first), nullptr};
         detail::copy_stretch(args.b, k0, count, first, out.features, scratch);
-        detail::tile_rows<detail::tile_height<Arch>>(rows, [&](auto height, index_t row) {
-          detail::stretch_tile<Arch, plain_arithmetic<T>, height>(stretch, x.from(row, 0), out.at_row(row));
-        });
+        detail::for_each_tile<detail::tile_height<Arch>>(
+            out, [&](auto height, index_t row, const auto& part) RUNNEL_LAMBDA_INLINE {
+              detail::stretch_tile<Arch, plain_arithmetic<T>, height>(stretch, x.x + row * x.stride, x.stride, part);
+            });
       }
     }
   }

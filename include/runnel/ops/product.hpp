@@ -57,8 +57,8 @@ struct product_task {
   }
   template <class X>
   [[nodiscard]] kernels::product_args<float, X> args() const noexcept {
-    return {weight->words(), weight->outputs(), weight->inputs(), static_cast<const X*>(x), x_stride, y.size(0),
-            y.data(),        y.strides()[0],    bias.data()};
+    return {weight->words(), weight->format(), weight->outputs(), weight->inputs(), static_cast<const X*>(x),
+            x_stride,        y.size(0),        y.data(),          y.strides()[0],   bias.data()};
   }
 };
 
@@ -67,18 +67,11 @@ template <class Arch>
 void run_panels(const product_task& task, index_t begin, index_t end, quant::word* scratch) noexcept {
   switch (task.how) {
     case arithmetic::f32:
-      return quant::with_codec(task.weight->format(), [&]<class Codec>(Codec) {
-        kernels::product<Arch, Codec, kernels::plain_arithmetic<float>>(task.args<float>(), begin, end,
-                                                                        reinterpret_cast<float*>(scratch));
-      });
+      return kernels::product<Arch, kernels::plain_arithmetic<float>>(task.args<float>(), begin, end,
+                                                                      reinterpret_cast<float*>(scratch));
     case arithmetic::bf16:
-      return quant::with_codec(task.weight->format(), [&]<class Codec>(Codec) {
-        kernels::product<Arch, Codec, kernels::bf16_arithmetic>(task.args<quant::word>(), begin, end, scratch);
-      });
-    case arithmetic::bytes:
-      return quant::with_byte_codec(task.weight->format(), [&]<class Codec>(Codec) {
-        kernels::product_int8<Arch, Codec>(task.byte_args(), begin, end);
-      });
+      return kernels::product<Arch, kernels::bf16_arithmetic>(task.args<quant::word>(), begin, end, scratch);
+    case arithmetic::bytes: return kernels::product_int8<Arch>(task.byte_args(), begin, end);
     case arithmetic::byte_rows: return kernels::product_int8_rows<Arch>(task.byte_args(), begin, end);
   }
 }

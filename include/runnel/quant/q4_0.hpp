@@ -60,10 +60,10 @@ struct q4_0_codec {
     const word* quants = words + panel_features / 2 + column;
     for (std::size_t w = 0; w < 4; ++w) {
       const ints eight = detail::load_words<Arch>(quants + w * panel_features);
-      simd::unroll<8>([&](auto i) RUNNEL_LAMBDA_INLINE {
+      RUNNEL_UNROLL for (std::size_t i = 0; i < 8; ++i) {
         const ints quant = (eight >> detail::nibble_shift(i)) & ints(15);
         emit(8 * w + i, scale * xsimd::to_float(quant - ints(8)));
-      });
+      }
     }
   }
 
