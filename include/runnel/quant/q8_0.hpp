@@ -20,9 +20,9 @@ struct q8_0_codec {
   static constexpr int largest = 255;
 
   static void encode(const float* values, std::byte* block) noexcept {
-    float largest = 0;
-    for (std::size_t k = 0; k < block_size; ++k) largest = std::max(largest, std::fabs(values[k]));
-    const float scale = largest / 127.0f;
+    float magnitude = 0;
+    for (std::size_t k = 0; k < block_size; ++k) magnitude = std::max(magnitude, std::fabs(values[k]));
+    const float scale = magnitude / 127.0f;
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
     detail::store_half(block, f16(scale));
     for (std::size_t k = 0; k < block_size; ++k) {
