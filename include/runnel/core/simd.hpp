@@ -94,6 +94,19 @@ RUNNEL_INLINE lanes<T, Arch> fma(const lanes<T, Arch>& a, const lanes<T, Arch>& 
   return xsimd::fma(a, b, c);
 }
 
+/// Stores whole numbers of at most a byte as bytes.
+template <class Arch>
+RUNNEL_INLINE void store_bytes(const lanes<std::int32_t, Arch>& x, std::int8_t* out) noexcept {
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(x));
+  }
+#endif
+  alignas(64) std::array<std::int32_t, width<std::int32_t, Arch>> values;
+  x.store_aligned(values.data());
+  for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<std::int8_t>(values[i]);
+}
+
 /// Asks for the cache line at `address`, which need not be a valid one.
 RUNNEL_INLINE void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
 
@@ -109,6 +122,9 @@ RUNNEL_INLINE T sum(const lanes<T, Arch>& x) noexcept {
 
 template <class T, class Arch>
 RUNNEL_INLINE T maximum(const lanes<T, Arch>& x) noexcept {
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch> && std::is_same_v<T, float>) return _mm512_reduce_max_ps(x);
+#endif
   alignas(64) std::array<T, width<T, Arch>> values;
   x.store_aligned(values.data());
   return *std::max_element(values.begin(), values.end());

@@ -93,25 +93,22 @@ RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, 
                                           float* rest = nullptr) noexcept {
   constexpr std::size_t width = simd::width<float, Arch>;
   using batch = simd::lanes<float, Arch>;
-  alignas(64) std::array<std::int32_t, byte_block::inputs> whole{};
-  if (by.inverse != 0) {  // otherwise an infinity times zero would be converted
-    RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs / width; ++i) {
-      const auto scaled = xsimd::nearbyint(batch::load_unaligned(x + i * width) * batch(by.inverse));
-      const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
-      xsimd::to_int(limited).store_aligned(whole.data() + i * width);
-      if (rest != nullptr) {
-        simd::fma(batch(-by.scale), limited, batch::load_unaligned(x + i * width)).store_unaligned(rest + i * width);
-      }
-    }
-  } else if (rest != nullptr) {
-    std::fill_n(rest, byte_block::inputs, by.scale);  // nothing is left of what vanished; NaN stays NaN
+  if (by.inverse == 0) {  // otherwise an infinity times zero would be converted
+    block.quants.fill(0);
+    if (rest != nullptr) std::fill_n(rest, byte_block::inputs, by.scale);  // nothing is left; NaN stays NaN
+    return 0;
   }
-  std::int32_t sum = 0;
-  for (std::size_t i = 0; i < byte_block::inputs; ++i) {
-    block.quants[i] = static_cast<std::int8_t>(whole[i]);
-    sum += whole[i];
+  simd::lanes<std::int32_t, Arch> sums(0);
+  RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs; i += width) {
+    const auto values = batch::load_unaligned(x + i);
+    const auto scaled = xsimd::nearbyint(values * batch(by.inverse));
+    const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
+    const auto whole = xsimd::to_int(limited);
+    simd::store_bytes<Arch>(whole, block.quants.data() + i);
+    sums = sums + whole;
+    if (rest != nullptr) simd::fma(batch(-by.scale), limited, values).store_unaligned(rest + i);
   }
-  return sum;
+  return simd::sum(sums);
 }
 
 }  // namespace detail

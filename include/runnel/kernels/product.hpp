@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <type_traits>
 
 #include <runnel/core/index.hpp>
@@ -125,23 +126,31 @@ template <class T, class X>
 template <class T, std::size_t Rows>
 using tile_sums = std::array<T, Rows * quant::panel_features>;
 
+/// Copies the features of one row, most often a whole panel's, which compiles to a few moves.
+template <class T>
+RUNNEL_INLINE void copy_features(const T* from, index_t features, T* to) noexcept {
+  if (features == static_cast<index_t>(quant::panel_features)) {
+    std::memcpy(to, from, quant::panel_features * sizeof(T));
+  } else {
+    std::copy_n(from, features, to);
+  }
+}
+
 template <class T>
 void read_tile(const output_tile<T>& from, T* sums) noexcept {
-  for (index_t r = 0; r < from.rows; ++r) {
-    std::copy_n(from.y + r * from.stride, from.features, sums + r * static_cast<index_t>(quant::panel_features));
+  for (index_t r = 0; r < from.rows; ++r, sums += quant::panel_features) {
+    copy_features(from.y + r * from.stride, from.features, sums);
   }
 }
 
 /// Writes what exists of a tile; `last` adds the bias.
 template <class T>
-void write_tile(const T* sums, const output_tile<T>& to, bool last) noexcept {
+void write_tile(T* sums, const output_tile<T>& to, bool last) noexcept {
   for (index_t r = 0; r < to.rows; ++r, sums += quant::panel_features) {
-    T* const y = to.y + r * to.stride;
     if (last && to.bias != nullptr) {
-      for (index_t n = 0; n < to.features; ++n) y[n] = sums[n] + to.bias[n];
-    } else {
-      std::copy_n(sums, to.features, y);
+      for (index_t n = 0; n < to.features; ++n) sums[n] += to.bias[n];
     }
+    copy_features<T>(sums, to.features, to.y + r * to.stride);
   }
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstring>
-
 #include <runnel/kernels/activations.hpp>
 #include <runnel/kernels/product.hpp>
 
