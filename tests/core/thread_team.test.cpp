@@ -140,15 +140,21 @@ TEST_CASE("teams of several threads do not meet") {
 
 #if defined(_OPENMP)
 TEST_CASE("inside a host's parallel region a step still runs") {
-  std::atomic<int> good{0};
+  std::atomic<int> good{0}, workers{0};
+  omp_set_max_active_levels(2);  // the host allows regions inside regions
 #pragma omp parallel num_threads(3)
   {
     thread_team team(4);
     bool all = false;
-    team.run([&] { all = squares(team, 100, 1); });
+    team.run([&] {
+      all = squares(team, 100, 1);
+      team.parallel_for(100, 1, [&](std::ptrdiff_t, std::ptrdiff_t, int worker) { workers += worker; });
+    });
     if (all) ++good;
   }
-  CHECK(good >= 1);
+  omp_set_max_active_levels(1);
+  CHECK(good == 3);
+  CHECK(workers == 0);  // no thread but the host's
 }
 #endif
 

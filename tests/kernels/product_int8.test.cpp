@@ -28,7 +28,7 @@ constexpr float inf = std::numeric_limits<float>::infinity();
 struct matrix {
   ops::prepared_matrix packed;
   std::vector<double> values;
-  double largest = 0;  // of what a product adds up: a quant's part and the minimum are added apart
+  std::vector<double> sizes;  // of what a product adds up for each value: a quant's part and the minimum, apart
 
   matrix(random_stream& random, weight_format format, index_t outputs, index_t inputs, bool row_scales = false,
          index_t planes = 1) {
@@ -42,7 +42,14 @@ struct matrix {
       packed.decode_row(n, row);
       values.insert(values.end(), row.begin(), row.end());
     }
-    for (const double value : values) largest = std::max(largest, 3 * std::fabs(value));
+    // Where there is a minimum, both parts may be larger than their sum, but not than the block's range.
+    for (std::size_t at = 0; at < values.size(); at += 32) {
+      double most = 0;
+      for (std::size_t i = at; i < std::min(at + 32, values.size()); ++i) most = std::max(most, std::fabs(values[i]));
+      for (std::size_t i = at; i < std::min(at + 32, values.size()); ++i) {
+        sizes.push_back(format == weight_format::q4_1 && !row_scales ? 3 * most : std::fabs(values[i]));
+      }
+    }
   }
 };
 
@@ -120,15 +127,16 @@ double error(const kind& of, const matrix& m, index_t rows, std::span<const floa
   rounded_operands(of.mode, m.packed, rows, exact_x, w);
   std::vector<double> y(static_cast<std::size_t>(rows * outputs));
   kernels::reference::product<double>(exact_x, w, b, rows, outputs, inputs, y);
+  // Sums of bytes are exact, so only their scales and the steps from block to block round.
+  const bool in_bytes = of.mode == compute_mode::int8;
+  const auto steps = static_cast<double>(in_bytes ? 2 * (inputs / 32) * of.planes + 6 : 2 * inputs + 6);
+  std::vector<double> x_sizes = exact_x, size(y.size());
+  for (double& value : x_sizes) value = std::fabs(value);
+  kernels::reference::product<double>(x_sizes, m.sizes, std::vector<double>{}, rows, outputs, inputs, size);
   double most = 0;
   for (std::size_t i = 0; i < y.size(); ++i) {
-    double size = bias.empty() ? 0 : std::fabs(b[i % static_cast<std::size_t>(outputs)]);
-    for (index_t k = 0; k < inputs; ++k) {
-      size += std::fabs(exact_x[i / static_cast<std::size_t>(outputs) * static_cast<std::size_t>(inputs) +
-                                static_cast<std::size_t>(k)]) *
-              m.largest;
-    }
-    const double allowed = 1e-30 + size * static_cast<double>(2 * inputs + 8) * 6e-8;
+    if (!bias.empty()) size[i] += std::fabs(b[i % static_cast<std::size_t>(outputs)]);
+    const double allowed = 1e-30 + size[i] * steps * 6e-8;
     const double difference = std::fabs(static_cast<double>(found[i]) - y[i]);
     most = std::isnan(difference) ? INFINITY : std::max(most, difference / allowed);
   }
@@ -237,6 +245,53 @@ TEST_CASE("projections of one input share it, whatever their formats and planes"
         }
       });
     }
+  }
+}
+
+TEST_CASE("a gated product is both products and the activation") {
+  random_stream random(38);
+  const matrix gate(random, weight_format::q4_1, 45, 64), up(random, weight_format::q8_0, 45, 64);
+  const auto x = tests::normals<float>(random, 7 * 64);
+  struct projection {
+    const ops::prepared_matrix& weight;
+    tensor_view<const float, 1> bias;
+  };
+  for (const instruction_set which : tests::runnable_instruction_sets()) {
+    for (const auto mode : {compute_mode::f32, compute_mode::bf16, compute_mode::int8}) {
+      const auto left = run(gate.packed, x, {}, 7, mode, which), right = run(up.packed, x, {}, 7, mode, which);
+      ops::eval context({3, mode, which});
+      context.team.run([&] {
+        const auto input = context.make(7, 64);
+        std::copy(x.begin(), x.end(), input.data());
+        const auto y = context(ops::gated_product{}, input, projection{gate.packed, {}}, projection{up.packed, {}});
+        for (std::size_t i = 0; i < left.size(); ++i) {
+          const double g = static_cast<double>(left[i]);
+          const double expected = g / (1 + std::exp(-g)) * static_cast<double>(right[i]);
+          CHECK(std::fabs(static_cast<double>(y.data()[i]) - expected) <= 1e-5 * (1 + std::fabs(expected)));
+        }
+      });
+    }
+  }
+}
+
+TEST_CASE("rows of bytes as long as they may be do not overflow") {
+  const index_t inputs = 131072;
+  const std::vector<float> ones(static_cast<std::size_t>(inputs), 127.0f);
+  for (const float sign : {1.0f, -1.0f}) {
+    std::vector<float> values(static_cast<std::size_t>(inputs), sign);
+    const auto weight = ops::prepared_matrix::prepare_byte_rows(
+        {weight_format::f32, 1, inputs, std::as_bytes(std::span<const float>(values)), {}});
+    std::vector<float> decoded(static_cast<std::size_t>(inputs));
+    weight.decode_row(0, decoded);
+    const double expected = 127.0 * static_cast<double>(inputs) * static_cast<double>(decoded[0]);
+    for (const instruction_set which : tests::runnable_instruction_sets()) {
+      const auto y = run(weight, ones, {}, 1, compute_mode::int8, which);
+      CHECK(static_cast<double>(y[0]) == doctest::Approx(expected).epsilon(1e-6));
+    }
+    values.resize(static_cast<std::size_t>(inputs) + 32);
+    CHECK_THROWS_WITH_AS((void)ops::prepared_matrix::prepare_byte_rows(
+                             {weight_format::f32, 1, inputs + 32, std::as_bytes(std::span<const float>(values)), {}}),
+                         "matrix: rows of bytes have at most 131072 inputs, found 131104", shape_error);
   }
 }
 

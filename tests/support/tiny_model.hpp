@@ -40,11 +40,11 @@ class tiny_weights {
     for (float& value : result) value = static_cast<float>((2 * random_.uniform() - 1) * std::sqrt(3.0) * scale);
     return result;
   }
-  [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain) {
+  [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain, index_t planes = 1) {
     const auto all = values(outputs * inputs, gain / std::sqrt(static_cast<double>(inputs)));
     std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format_, all.size())));
     quant::encode(format_, all.data(), all.size(), bytes.data());
-    return ops::prepared_matrix::prepare({format_, outputs, inputs, bytes, {}});
+    return ops::prepared_matrix::prepare({format_, outputs, inputs, bytes, {}, planes});
   }
   [[nodiscard]] tensor<float, 1> vector(index_t size, double center, double scale) {
     tensor<float, 1> result({size});
@@ -52,9 +52,10 @@ class tiny_weights {
     for (index_t i = 0; i < size; ++i) result(i) = static_cast<float>(center) + all[static_cast<std::size_t>(i)];
     return result;
   }
-  [[nodiscard]] nn::linear<nn::inference_parameters> linear(index_t outputs, index_t inputs, double gain, bool bias) {
+  [[nodiscard]] nn::linear<nn::inference_parameters> linear(index_t outputs, index_t inputs, double gain, bool bias,
+                                                            index_t planes = 1) {
     nn::linear<nn::inference_parameters> result;
-    result.weight = matrix(outputs, inputs, gain);
+    result.weight = matrix(outputs, inputs, gain, planes);
     if (bias) result.bias = vector(outputs, 0, 0.1);
     return result;
   }
@@ -96,16 +97,16 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
   const index_t queries = config.num_attention_heads * config.head_dim;
   const index_t keys = config.num_key_value_heads * config.head_dim;
   models::decoder_weights<nn::inference_parameters> weights;
-  weights.embedding.weight = make.matrix(config.vocab_size, hidden, std::sqrt(static_cast<double>(hidden)));
+  weights.embedding.weight = make.matrix(config.vocab_size, hidden, std::sqrt(static_cast<double>(hidden)), 2);
   weights.norm.weight = make.vector(hidden, 1, 0.2);
-  if (!options.tied) weights.head = make.linear(config.vocab_size, hidden, 3, false);
+  if (!options.tied) weights.head = make.linear(config.vocab_size, hidden, 3, false, 2);
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
     nn::decoder_layer<nn::inference_parameters> layer;
     layer.attention_norm.weight = make.vector(hidden, 1, 0.2);
     layer.mlp_norm.weight = make.vector(hidden, 1, 0.2);
     layer.attention.query = make.linear(queries, hidden, 2, options.bias);
-    layer.attention.key = make.linear(keys, hidden, 2, options.bias);
-    layer.attention.value = make.linear(keys, hidden, 2, options.bias);
+    layer.attention.key = make.linear(keys, hidden, 2, options.bias, 2);
+    layer.attention.value = make.linear(keys, hidden, 2, options.bias, 2);
     layer.attention.output = make.linear(hidden, queries, 2, options.bias);
     layer.attention.scores.heads = config.num_attention_heads;
     layer.attention.scores.kv_heads = config.num_key_value_heads;

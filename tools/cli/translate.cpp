@@ -378,6 +378,7 @@ class translate_command final : public command {
             {"temperature", message(how.options.sampling.temperature)},
             {"seed", message(how.options.sampling.seed)},
             {"compute", std::string(ops::name_of(how.model.network->effective(how.options.compute.compute)))},
+            {"cache_type", std::string(cache::name_of(how.options.cache_type))},
             {"instruction_set", std::string(runnel::name_of(how.options.compute.instructions))},
             {"threads", std::to_string(model_.threads())}};
   }

@@ -137,7 +137,9 @@ class key_value_cache {
       return entry_.kv_heads * kernels::page_head_elements<Scalar>(entry_.head_dim) *
              static_cast<index_t>(sizeof(Scalar));
     });
-    for (auto& pages : to.pages) pages.reserve(to.blocks.size() + 1);
+    for (auto& pages : to.pages) {
+      if (pages.size() == pages.capacity()) pages.reserve(2 * pages.size() + 8);  // all before anything changes
+    }
     to.blocks.emplace_back(static_cast<std::size_t>(bytes * entry_.layers));
     std::byte* start = to.blocks.back().data();
     for (auto& pages : to.pages) {

@@ -8,8 +8,9 @@
 #define RUNNEL_VERSION_MINOR 1
 #define RUNNEL_VERSION_PATCH 0
 
-#if defined(__FAST_MATH__)
-#error "runnel: a row's bits may not depend on its neighbours, so -ffast-math (or -Ofast) cannot be used"
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "runnel: a row's bits may not depend on its neighbours, so -ffast-math (-Ofast, or a part of it) cannot be used"
 #endif
 
 /// Forces inlining of the small functions that kernels are made of.

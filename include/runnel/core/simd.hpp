@@ -21,7 +21,8 @@
 
 namespace runnel {
 
-/// Instruction sets that kernels are compiled for. A kernel's bits may differ between them, never within one.
+/// Instruction sets that kernels are compiled for. A kernel's bits may differ between them, and in bf16 between a build
+/// for processors with `vdpbf16ps` and one for those without; never within one.
 enum class instruction_set : std::uint8_t { baseline, avx2, avx512 };
 
 namespace simd {
@@ -189,6 +190,19 @@ RUNNEL_INLINE lanes<std::int32_t, Arch> dot4(const lanes<std::int32_t, Arch>& ac
                                              const lanes<std::int32_t, Arch>& b) noexcept {
 #if XSIMD_WITH_AVX512F && defined(__AVX512VNNI__)
   if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_dpbusd_epi32(acc, a, b);
+#endif
+#if XSIMD_WITH_AVX512BW && !defined(__AVX512VNNI__)
+  if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
+    if constexpr (2 * Largest * 127 <= 32767) {
+      const __m512i pairs = _mm512_maddubs_epi16(a, b);
+      return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    } else {
+      const __m512i even =
+          _mm512_madd_epi16(_mm512_and_si512(a, _mm512_set1_epi16(255)), _mm512_srai_epi16(_mm512_slli_epi16(b, 8), 8));
+      const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(a, 8), _mm512_srai_epi16(b, 8));
+      return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
+    }
+  }
 #endif
 #if XSIMD_WITH_AVX2
   if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {

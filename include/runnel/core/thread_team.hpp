@@ -23,8 +23,8 @@ namespace runnel {
 ///
 /// OpenMP lends the threads: `run` opens one parallel region around a whole step, and inside it `parallel_for` hands
 /// out pieces of work through one atomic, so that a step of hundreds of small products pays no thread start. The caller
-/// waits for pieces that were begun, never for a thread that has not come: on a busy machine it does the work itself.
-/// Inside a host's own parallel region OpenMP gives one thread, and the step runs on the caller alone.
+/// waits for pieces that were begun, not for a thread that has not come: on a busy machine it does the work itself, and
+/// only the end of a step waits for all. Inside a host's own OpenMP region a step runs on the caller alone.
 class thread_team {
  public:
   /// `threads` 0 means one a processor. Throws config_error if negative or above 1024.
@@ -41,7 +41,7 @@ class thread_team {
   /// Runs `body` on the caller with the other threads standing by for `parallel_for`. Exceptions pass through.
   template <class Body>
   void run(Body&& body) {
-    if (active_ != 0 || size_ == 1) {
+    if (active_ != 0 || size_ == 1 || is_in_parallel()) {
       std::forward<Body>(body)();
       return;
     }
@@ -71,7 +71,7 @@ class thread_team {
 
   /// Calls `f(begin, end, worker)` over disjoint pieces of [0, count), each at least `grain` long (but the last), and
   /// returns when all are done. `worker` is below `size()`. f must not throw. Which thread gets which piece is open, so
-  /// f's result for an element must not depend on it.
+  /// f's result for an element must not depend on it; and f itself may not call this.
   template <class F>
   void parallel_for(std::ptrdiff_t count, std::ptrdiff_t grain, F&& f) noexcept {
     if (count <= 0) return;
@@ -108,6 +108,14 @@ class thread_team {
     std::atomic<std::ptrdiff_t> size{1};
     std::atomic<std::uint32_t> pieces{0};
   };
+
+  [[nodiscard]] static bool is_in_parallel() noexcept {
+#if defined(_OPENMP)
+    return omp_in_parallel() != 0;
+#else
+    return false;
+#endif
+  }
 
   /// Runs one piece of the current call; false if none is left.
   bool take_piece(int worker) noexcept {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 
@@ -192,7 +193,7 @@ void soften(const attention_args<T>& args, page_scores<T>& row, key_range visibl
   for (std::int32_t at = start; at < visible.end; at += width) {
     T* const weight = row.data() + static_cast<std::size_t>(at);
     const batch s = batch::load_aligned(weight);
-    const batch e = xsimd::select(s > lowest, xsimd::exp(s - batch(*state.maximum)), batch(T(0)));
+    const batch e = xsimd::select(s == lowest, batch(T(0)), xsimd::exp(s - batch(*state.maximum)));
     e.store_aligned(weight);
     total = total + e;
   }
@@ -322,6 +323,19 @@ struct page_pass {
   }
 };
 
+/// From the first key that any of the rows sees to the last; empty if none sees any.
+[[nodiscard]] inline key_range visible_to_any(std::span<const key_range> ranges, index_t row_begin,
+                                              index_t row_end) noexcept {
+  key_range all{std::numeric_limits<std::int32_t>::max(), 0};
+  for (index_t row = row_begin; row < row_end; ++row) {
+    const key_range range = ranges[static_cast<std::size_t>(row)];
+    if (range.begin >= range.end) continue;
+    all.begin = std::min(all.begin, range.begin);
+    all.end = std::max(all.end, range.end);
+  }
+  return all;
+}
+
 }  // namespace detail
 
 /// Rows [row_begin, row_end) (at most `attention_rows`) of one key/value head, keys and values stored as S. `scratch`
@@ -343,14 +357,8 @@ void range_attention(const attention_args<T>& args, index_t row_begin, index_t r
   for (index_t q = 0; q < count; ++q) maxima[q * widest] = -std::numeric_limits<T>::infinity();
 
   for (const attention_segment<T>& segment : args.segments) {
-    std::int32_t first = std::numeric_limits<std::int32_t>::max(), last = 0;
-    for (index_t row = row_begin; row < row_end; ++row) {
-      const key_range range = segment.ranges[static_cast<std::size_t>(row)];
-      if (range.begin >= range.end) continue;
-      first = std::min(first, range.begin);
-      last = std::max(last, range.end);
-    }
-    for (auto page = static_cast<std::int32_t>(first / page_keys); page * page_keys < last; ++page) {
+    const key_range all = detail::visible_to_any(segment.ranges, row_begin, row_end);
+    for (auto page = static_cast<std::int32_t>(all.begin / page_keys); page * page_keys < all.end; ++page) {
       const S* keys = reinterpret_cast<const S*>(segment.pages[static_cast<std::size_t>(page)]) +
                       kv_head * page_head_elements<S>(args.head_dim);
       const detail::page_pass<Arch, T, S, together> pass{args, keys, keys + args.head_dim * page_keys};

@@ -41,8 +41,8 @@ namespace detail {
                 keys = config.num_key_value_heads * config.head_dim;
   std::vector<index_t> query_order, key_order;
   if (rows == head_rows::interleaved) {
-    read.expect_matrix(names.query, 0, queries,
-                       hidden);  // what is said of heads is what is there, so the orders are no larger
+    // What is said of heads is what is there, so the orders are no larger.
+    read.expect_matrix(names.query, 0, queries, hidden);
     read.expect_matrix(names.key, 0, keys, hidden);
     query_order = detail::interleaved_row_order(config.num_attention_heads, config.head_dim);
     key_order = detail::interleaved_row_order(config.num_key_value_heads, config.head_dim);

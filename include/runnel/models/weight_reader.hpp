@@ -15,7 +15,7 @@
 
 namespace runnel::models {
 
-/// Takes weights out of a container by the family's names, checks their shapes and packs them.
+/// Takes weights out of a container by the family's names, checks their shapes and packs them. One thread at a time.
 class weight_reader {
  public:
   using finder = std::function<const io::stored_tensor*(const std::string& name)>;

@@ -17,13 +17,14 @@ namespace runnel::ops {
 /// The numbers that products are computed in. Sums are float throughout.
 enum class compute_mode : std::uint8_t {
   f32,   ///< weights decoded exactly, inputs as they are
-  bf16,  ///< weights and inputs rounded to bf16 (nearest, ties to even)
-  /// Quantised weights as the whole numbers they are, inputs in blocks of 32 rounded to bytes with a scale each; bf16
-  /// weights in bf16, others in f32. The fastest that keeps the file's precision.
+  bf16,  ///< weights and inputs rounded to bf16 (nearest, ties to even; denormals count as zero with `vdpbf16ps`)
+  /// Quantised weights as the whole numbers they are; inputs, in blocks of 32, rounded to bytes with a scale each (a
+  /// row with one that is not finite gives NaN), those of keys, values and logits to 16 bits. Weights that are not
+  /// quantised keep their precision: bf16 weights are multiplied in bf16, f32 and f16 weights in f32.
   int8,
 };
 
-/// The mode for work whose results need not be exact to the last digit.
+/// The fastest that rounds no weights: the mode for work that need not be exact to the last digit.
 inline constexpr compute_mode fastest_compute = compute_mode::int8;
 
 [[nodiscard]] constexpr std::string_view name_of(compute_mode mode) noexcept {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -20,7 +21,7 @@ struct matrix_source {
   index_t inputs = 0;
   std::span<const std::byte> bytes;    ///< [outputs, inputs] in `format`, row by row
   std::span<const index_t> row_order;  ///< output n is stored row row_order[n]; empty: as stored
-  index_t byte_planes = 1;             ///< of inputs in int8 products; 2 gives them 16 bits at twice the arithmetic
+  index_t byte_planes = 1;             ///< 1 or 2, of inputs in int8 products; 2 gives 16 bits at twice the arithmetic
 };
 
 /// Memory for many matrices side by side, so that a model lies in large pages. What was taken lives as long as it is
@@ -60,6 +61,8 @@ class prepared_matrix {
     const auto& format = quant::info(from.format);
     expect<shape_error>(from.outputs > 0 && from.inputs > 0, "matrix: shape [", from.outputs, ", ", from.inputs,
                         "] must not be empty");
+    expect<shape_error>(from.byte_planes == 1 || from.byte_planes == 2,
+                        "matrix: inputs have 1 or 2 planes of bytes, found ", from.byte_planes);
     const auto inputs = static_cast<std::size_t>(from.inputs);
     expect<shape_error>(inputs % format.block_size == 0, "matrix: ", inputs, " inputs are not a multiple of the ",
                         format.block_size, " of a ", format.name, " block");
@@ -84,13 +87,17 @@ class prepared_matrix {
   }
 
   /// Rounds any format to bytes with one scale a row, held as q8_0 whose scales are equal along a row: the fastest
-  /// products in int8, at the price of that rounding; other modes decode it as any q8_0. Inputs must be a multiple of
-  /// 32. Throws as `prepare` does.
+  /// products in int8, at the price of that rounding; other modes decode it as any q8_0. Inputs are rounded to one
+  /// plane with a scale a row; their number must be a multiple of 32 and at most 131072. Throws as `prepare` does.
   [[nodiscard]] static prepared_matrix prepare_byte_rows(const matrix_source& from) {
     const prepared_matrix exact = prepare(from);
     const auto inputs = static_cast<std::size_t>(from.inputs);
     expect<shape_error>(inputs % quant::q8_0_codec::block_size == 0, "matrix: ", inputs,
                         " inputs are not a multiple of the ", quant::q8_0_codec::block_size, " of a block of bytes");
+    // 131072 x 127 x 128 still fits 32 bits; on the way there sums with the zero point may wrap, and wrap back.
+    expect<shape_error>(inputs <= 131072, "matrix: rows of bytes have at most 131072 inputs, found ", inputs);
+    expect<shape_error>(from.byte_planes == 1, "matrix: rows of bytes take one plane of inputs, found ",
+                        from.byte_planes);
     const std::size_t row_bytes = inputs / quant::q8_0_codec::block_size * quant::q8_0_codec::block_bytes;
     std::vector<std::byte> bytes(row_bytes * static_cast<std::size_t>(from.outputs));
     std::vector<float> row(inputs);

@@ -14,8 +14,8 @@
 /// How prepared weights lie in memory, whatever their format.
 ///
 /// A panel holds 32 output features side by side, so that a lane of a register is a feature and a dot product needs no
-/// horizontal sum: every output is one chain of fused multiply-adds over the inputs in ascending order, the same for
-/// one row and for a thousand (law 0). Panels are cut into blocks along the inputs. A block is rows of 32 words of 32
+/// horizontal sum: every output is one chain over the inputs in ascending order, the same for one row and for a
+/// thousand (law 0). Panels are cut into blocks along the inputs. A block is rows of 32 words of 32
 /// bits, one word a feature; how many inputs a word holds is the codec's business (1 f32, 2 bf16 or f16, 4 bytes, 8
 /// nibbles).
 ///
@@ -24,8 +24,7 @@
 ///   encode(values, bytes), decode(bytes, values)         one block, bit-compatible with GGUF
 ///   panel_inputs, panel_words                            inputs and 32-bit words of a panel block
 ///   pack(blocks of 32 features, count, words)            into the panel layout; count <= panel_inputs are there
-///   decode_lanes<Arch>(words, column, count, emit)       calls emit(k, lanes<float>) for inputs k < count of the
-///   block,
+///   decode_lanes<Arch>(words, column, count, emit)       calls emit(k, lanes<float>) for the block's inputs k < count,
 ///                                                        ascending; lanes are features [column, column + width)
 ///   unpack(words, feature, values)                       one feature's panel_inputs values back, for embedding rows
 ///

@@ -86,12 +86,14 @@ struct q8_0_codec {
   static constexpr word sign_bits = static_cast<word>(0x80808080u);
 };
 
-/// A row (a multiple of 32 values) as q8_0 blocks that share one scale: x = d q, d = max |x| / 127 as f16.
+/// A row (a multiple of 32 values) as q8_0 blocks that share one scale: x = d q, d = max |x| / 127 rounded up to an
+/// f16; it is infinite or NaN if a value is, or above 8.3e6.
 inline void encode_row_of_bytes(std::span<const float> row, std::byte* blocks) noexcept {
   float largest = 0;
-  for (const float value : row) largest = std::max(largest, std::fabs(value));
-  const f16 scale(largest / 127.0f);
-  const auto rounded = static_cast<float>(scale);  // quants are for the scale that is stored
+  for (const float value : row) largest = std::isnan(value) ? value : std::max(largest, std::fabs(value));
+  f16 scale(largest / 127.0f);
+  if (127.0f * static_cast<float>(scale) < largest) ++scale.bits;  // up, or the largest would be cut off
+  const auto rounded = static_cast<float>(scale);                  // quants are for the scale that is stored
   const float inverse = rounded != 0 ? 1.0f / rounded : 0.0f;
   for (std::size_t k = 0; k < row.size(); ++k) {
     std::byte* block = blocks + k / q8_0_codec::block_size * q8_0_codec::block_bytes;

@@ -8,7 +8,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 
 #include <runnel/core/error.hpp>
 #include <runnel/position/group.hpp>
@@ -61,36 +60,29 @@ concept Policy = std::copy_constructible<Rule> && requires(Rule rule, const poli
 class policy {
  public:
   /// Waits for 3 words.
-  policy() = default;
+  policy() : policy(wait_k{}) {}
   /// Throws config_error unless k is at least 1.
-  policy(wait_k rule) : rule_(rule) {  // NOLINT(google-explicit-constructor): a rule is a policy
+  policy(wait_k rule) : rule_(rule), name_(message("wait-", rule.k)) {  // NOLINT(google-explicit-constructor)
     expect(rule.k >= 1, "policy: wait-k needs k of at least 1, found ", rule.k);
   }
-  policy(read_all rule) : rule_(rule) {}  // NOLINT(google-explicit-constructor)
+  policy(read_all rule) : rule_(rule), name_("read-all") {}  // NOLINT(google-explicit-constructor)
   /// A rule of your own. Throws config_error if it is an empty function.
   template <class Rule>
   requires(!std::same_as<Rule, policy> && !std::same_as<Rule, wait_k> && !std::same_as<Rule, read_all>) &&
       Policy<Rule> policy(Rule rule, std::string name = "custom")  // NOLINT(google-explicit-constructor)
-      : rule_(function(std::move(rule))),
+      : rule_(std::move(rule)),
   name_(std::move(name)) {
-    expect(static_cast<bool>(std::get<function>(rule_)), "policy: the function given is empty");
+    expect(static_cast<bool>(rule_), "policy: the function given is empty");
   }
 
   /// Asks for the next action. Not const: a policy may keep state.
-  [[nodiscard]] action decide(const policy_state& state) {
-    return std::visit([&](auto& rule) { return rule(state); }, rule_);
-  }
+  [[nodiscard]] action decide(const policy_state& state) { return rule_(state); }
 
   /// Short name for messages and logs, e.g. "wait-3".
-  [[nodiscard]] std::string name() const {
-    if (const auto* rule = std::get_if<wait_k>(&rule_)) return message("wait-", rule->k);
-    return std::holds_alternative<read_all>(rule_) ? "read-all" : name_;
-  }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
  private:
-  using function = std::function<action(const policy_state&)>;
-
-  std::variant<wait_k, read_all, function> rule_;
+  std::function<action(const policy_state&)> rule_;
   std::string name_;
 };
 

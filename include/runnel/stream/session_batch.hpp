@@ -46,9 +46,15 @@ class session_batch {
     expect(network_ != nullptr, "session_batch: there is no model");
   }
 
-  /// Throws config_error if the session is a member already or has another model.
+  /// Throws config_error if the session is a member already, has another model, or computes in other numbers.
   void join(session& member) {
     expect(member.model().network == network_, "session_batch: the session belongs to another model");
+    const auto &ours = context_.options(), &theirs = member.options().compute;
+    expect(network_->effective(ours.compute) == network_->effective(theirs.compute) &&
+               ours.instructions == theirs.instructions,
+           "session_batch: the session computes in ", ops::name_of(theirs.compute), " on ",
+           name_of(theirs.instructions), ", the batch in ", ops::name_of(ours.compute), " on ",
+           name_of(ours.instructions));
     expect(find(member) == members_.end(), "session_batch: the session is a member already");
     members_.push_back(&member);
   }

@@ -93,9 +93,9 @@ inline void check_forced(const finished_stream& stream) {
 }
 
 /// Logits `[target tokens + 1, vocab_size]` of a finished stream, row by row: row p predicts target token p, the last
-/// one what would follow. Bit for bit what a session with that plan computed. Throws config_error if the arrivals do
-/// not fit the tokens. `type` is what the session keeps keys and values as. Cost: one forward pass, or one for each
-/// read for a plan that refreshes.
+/// one what would follow. Bit for bit what a session with that plan computed, if `context` has its options. Throws
+/// config_error if the arrivals do not fit the tokens. `type` is what the session keeps keys and values as. Cost: one
+/// forward pass, or one for each read for a plan that refreshes.
 [[nodiscard]] inline std::vector<float> teacher_forced_logits(const models::decoder& network, ops::eval& context,
                                                               const plan& how, const finished_stream& stream,
                                                               cache::storage_type type = cache::storage_type::f32) {
