@@ -412,6 +412,18 @@ TEST_CASE("a Hugging Face folder does what the GGUF file does") {
   check_refused(run({"generate", "-m", folder.string(), "-p", "x"}), 1, {"config.json", "vocab_size"});
 }
 
+TEST_CASE("numbers that are computed in and kept are chosen, and said") {
+  for (const char* mode : {"f32", "bf16", "int8"}) {
+    const auto result =
+        with_model({"bench", "-p", "2", "-n", "0", "-d", "0", "-r", "1", "-o", "json", "--compute", mode});
+    CHECK(result.code == 0);
+    // The model's weights are f32, which int8 leaves as they are.
+    const bool rounded = std::string_view(mode) == "bf16";
+    CHECK(nlohmann::json::parse(result.out)["context"]["compute"] == (rounded ? "bf16" : "f32"));
+    CHECK(with_model({"generate", "-p", "ab", "-n", "3", "--compute", mode, "--cache-type", "bf16"}).code == 0);
+  }
+}
+
 TEST_CASE("bench reports every test it was asked for, in every form") {
   const strings some{"bench", "-p", "4,8", "-n", "4", "-d", "16", "-r", "2", "-t", "1,2"};
   const auto form = [&](const char* name) {
