@@ -93,7 +93,11 @@ TEST_CASE("registers of halves convert as one half does, whatever the upper bits
             .store_aligned(values.data());
         for (std::uint32_t i = 0; i < width; ++i) {
           const auto expected = static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(bits + i)));
-          wrong += std::bit_cast<std::uint32_t>(values[i]) != std::bit_cast<std::uint32_t>(expected);
+          // A signalling NaN may come out quiet.
+          const bool same = std::isnan(expected)
+                                ? std::isnan(values[i])
+                                : std::bit_cast<std::uint32_t>(values[i]) == std::bit_cast<std::uint32_t>(expected);
+          wrong += same ? 0 : 1;
         }
       }
     }

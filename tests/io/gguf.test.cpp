@@ -9,7 +9,6 @@
 #include "gguf_builder.hpp"
 
 using runnel::format_error;
-using runnel::io::gguf_bool;
 using runnel::io::gguf_file;
 using runnel::io::gguf_type;
 using runnel::quant::weight_format;
@@ -165,7 +164,10 @@ TEST_CASE("numbers convert by range and never across kinds") {
   CHECK(file.get_or<int>("u", 7) == 300);
   CHECK(file.get_or<std::string_view>("missing", "x") == "x");
   CHECK(file.numbers<std::uint16_t>("list") == std::vector<std::uint16_t>{1, 256});
-  CHECK(file.array<std::uint32_t>("list").size() == 2);
+  CHECK(file.find("list")->size() == 2);
+  CHECK(file.find("list")->element_type() == gguf_type::uint32);
+  CHECK(file.find("list")->element(1).as<int>() == 256);
+  CHECK(file.find("list")->strings().empty());
   CHECK(file.find("missing") == nullptr);
   CHECK(file.contains("u"));
   CHECK(file.find("u")->type() == gguf_type::uint32);
@@ -192,7 +194,7 @@ TEST_CASE("numbers convert by range and never across kinds") {
   check([&] { (void)file.string("u"); }, "'u'", "string", "uint32 300");
   check([&] { (void)file.strings("list"); }, "'list'", "array of string", "array of 2 uint32");
   check([&] { (void)file.strings("u"); }, "'u'", "array of string", "uint32 300");
-  check([&] { (void)file.array<float>("list"); }, "'list'", "array of float32", "array of 2 uint32");
+  check([&] { (void)file.numbers<float>("list"); }, "'list'", "array of float32", "array of 2 uint32");
   check([&] { (void)file.numbers<std::uint8_t>("list"); }, "'list'", "element 1", "array of 2 uint32");
   check([&] { (void)file.numbers<int>("texts"); }, "'texts'", "array of int32", "array of 1 string");
   check([&] { (void)file.numbers<int>("u"); }, "'u'", "array of int32", "uint32 300");
@@ -202,10 +204,9 @@ TEST_CASE("numbers convert by range and never across kinds") {
 
 TEST_CASE("booleans in arrays are truth values") {
   const gguf_file file = parse(rich_file());
-  const auto flags = file.array<gguf_bool>("flags");
-  REQUIRE(flags.size() == 2);
-  CHECK(flags[0] == gguf_bool::yes);
-  CHECK(flags[1] == gguf_bool::no);
+  CHECK(file.numbers<bool>("flags") == std::vector<bool>{true, false});
+  CHECK(file.find("flags")->element(0).type() == gguf_type::boolean);
+  CHECK_FALSE(file.find("flags")->element(1).as<std::uint8_t>().has_value());
 }
 
 namespace {

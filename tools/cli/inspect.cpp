@@ -115,47 +115,27 @@ class inspector {
 
   json describe(const io::gguf_entry& entry) const {
     json line{{"key", std::string(entry.key)}};
-    std::visit(
-        [&](const auto& held) {
-          using held_type = std::decay_t<decltype(held)>;
-          const auto name = [](io::gguf_type type) {
-            return std::string(io::gguf_type_names[static_cast<std::size_t>(type)]);
-          };
-          if constexpr (std::is_same_v<held_type, io::gguf_array>) {
-            line["type"] = message("array of ", name(held.element_type()));
-            line["length"] = held.size();
-            line["value"] = elements(held);
-          } else {
-            line["type"] = name(entry.value.type());
-            line["value"] = plain(held);
-          }
-        },
-        entry.value.value());
+    const io::gguf_value& value = entry.value;
+    if (!value.is_array()) {
+      line["type"] = std::string(info(value.type()).name);
+      line["value"] = plain(value);
+      return line;
+    }
+    line["type"] = message("array of ", info(value.element_type()).name);
+    line["length"] = value.size();
+    json shown = json::array();
+    constexpr std::size_t some = 6;
+    for (std::size_t i = 0; i < value.size() && (full_ || i < some); ++i) shown.push_back(plain(value.element(i)));
+    line["value"] = std::move(shown);
     return line;
   }
 
-  json elements(const io::gguf_array& list) const {
-    json shown = json::array();
-    constexpr std::size_t some = 6;
-    std::visit(
-        [&](const auto& values) {
-          if constexpr (!std::is_same_v<std::decay_t<decltype(values)>, std::monostate>) {
-            for (std::size_t i = 0; i < values.size() && (full_ || i < some); ++i) shown.push_back(plain(values[i]));
-          }
-        },
-        list.values());
-    return shown;
-  }
-
-  template <class T>
-  json plain(const T& value) const {
-    if constexpr (std::is_same_v<T, std::string_view>) {
-      return shortened(value);
-    } else if constexpr (std::is_same_v<T, io::gguf_bool>) {
-      return value == io::gguf_bool::yes;
-    } else {
-      return value;
-    }
+  json plain(const io::gguf_value& value) const {
+    if (const auto text = value.as<std::string_view>()) return shortened(*text);
+    if (const auto truth = value.as<bool>()) return *truth;
+    if (const auto number = value.as<std::int64_t>()) return *number;
+    if (const auto number = value.as<std::uint64_t>()) return *number;
+    return value.as<double>().value_or(0);
   }
 
   std::string shortened(std::string_view text) const {
@@ -248,7 +228,7 @@ class inspector {
                       {"format", tensor.type_name},
                       {"bytes", tensor.bytes.size()}});
       const bool seen = std::find(unknown.begin(), unknown.end(), tensor.type_name) != unknown.end();
-      if (!tensor.format && !seen) unknown.push_back(tensor.type_name);
+      if (!tensor.format && !seen) unknown.emplace_back(tensor.type_name);
     }
     for (const auto& type : unknown)
       problems_.push_back(message("values of type ", type, " can be listed but not loaded"));

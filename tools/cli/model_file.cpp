@@ -48,7 +48,7 @@ model_file::totals model_file::sum() const {
   for (const auto& tensor : tensors()) {
     all.elements += tensor.elements();
     all.bytes += tensor.bytes.size();
-    all.bytes_by_type[tensor.type_name] += tensor.bytes.size();
+    all.bytes_by_type[std::string(tensor.type_name)] += tensor.bytes.size();
   }
   return all;
 }

@@ -54,8 +54,6 @@ class cancelled_error : public error {
   using error::error;
 };
 
-namespace detail {
-
 /// One part of a message, its type erased, so that the many messages of a program share one function.
 class message_part {
  public:
@@ -101,34 +99,38 @@ class message_part {
   };
 };
 
-[[nodiscard, gnu::cold, gnu::noinline]] inline std::string join(std::initializer_list<message_part> parts) {
+using message_parts = std::initializer_list<message_part>;
+
+/// Joins texts, characters and numbers.
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string message(message_parts parts) {
   std::string out;
   for (const message_part& part : parts) part.append_to(out);
   return out;
 }
 
-}  // namespace detail
-
 /// Joins texts, characters and numbers: `message("rows ", 3, " of ", 7)`.
 template <class... Parts>
 [[nodiscard, gnu::cold]] std::string message(const Parts&... parts) {
-  return detail::join({detail::message_part(parts)...});
+  return message(message_parts{message_part(parts)...});
 }
 
-namespace detail {
+/// Throws `Error` with the joined parts.
+template <class Error>
+[[noreturn, gnu::cold, gnu::noinline]] void fail(message_parts parts) {
+  throw Error(message(parts));
+}
 
+/// Throws `Error` with the joined parts.
 template <class Error, class... Parts>
 [[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
-  throw Error(message(parts...));
+  fail<Error>(message_parts{message_part(parts)...});
 }
-
-}  // namespace detail
 
 /// Throws `Error` with the joined parts unless `condition` holds.
 template <class Error = config_error, class... Parts>
 void expect(bool condition, const Parts&... parts) {
   if (!condition) [[unlikely]] {
-    detail::fail<Error>(parts...);
+    fail<Error>(parts...);
   }
 }
 

@@ -139,7 +139,8 @@ RUNNEL_INLINE lanes<T, Arch> iota() noexcept {
   return lanes<T, Arch>::load_aligned(values.data());
 }
 
-/// The IEEE binary16 in the low half of each 32-bit word (upper half ignored), as float. Exact, denormals and all.
+/// The IEEE binary16 in the low half of each 32-bit word (upper half ignored), as float. Exact, denormals and all; a
+/// NaN may come out quiet.
 template <class Arch>
 RUNNEL_INLINE lanes<float, Arch> half_to_float(const lanes<std::int32_t, Arch>& words) noexcept {
 #if XSIMD_WITH_AVX512F

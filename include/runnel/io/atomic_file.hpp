@@ -84,7 +84,7 @@ class atomic_file {
   static constexpr std::size_t buffer_size = std::size_t{1} << 18;
 
   [[noreturn]] void fail(std::string_view reason) const {
-    throw io_error(message("cannot write '", name_, "': ", reason));
+    runnel::fail<io_error>("cannot write '", name_, "': ", reason);
   }
   [[noreturn]] void fail(int code) const { fail(std::generic_category().message(code)); }
 

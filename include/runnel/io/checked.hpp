@@ -98,6 +98,9 @@ class name_index {
     return std::nullopt;
   }
 
+  /// Positions of the names, sorted by name.
+  [[nodiscard]] std::span<const std::size_t> order() const noexcept { return order_; }
+
   /// Position of `name` in the order given to the constructor, or nothing.
   [[nodiscard]] std::optional<std::size_t> find(std::string_view name) const {
     const auto found = std::lower_bound(order_.begin(), order_.end(), name,
@@ -154,13 +157,18 @@ class byte_reader {
 
   /// Throws format_error that names the file and the thing being read.
   template <class... Parts>
-  [[noreturn]] void fail(const Parts&... parts) const {
-    if (kind_.empty()) throw format_error(message(file_, ": ", parts...));
-    throw format_error(
-        message(file_, ": ", kind_, " ", name_.empty() ? std::string("(unnamed)") : in_quotes(name_), ": ", parts...));
+  [[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) const {
+    complain({message_part(parts)...});
   }
 
  private:
+  [[noreturn]] void complain(message_parts parts) const {
+    const std::string what = message(parts);
+    if (kind_.empty()) runnel::fail<format_error>(file_, ": ", what);
+    const std::string name = name_.empty() ? "(unnamed)" : in_quotes(name_);
+    runnel::fail<format_error>(file_, ": ", kind_, " ", name, ": ", what);
+  }
+
   std::span<const std::byte> bytes_;
   std::string_view file_;
   std::string_view kind_;

@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -14,7 +13,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <runnel/core/error.hpp>
@@ -26,7 +24,7 @@
 
 namespace runnel::io {
 
-/// One line of the metadata. The key is a view into the file.
+/// One line of the metadata, a view into the file.
 struct gguf_entry {
   std::string_view key;
   gguf_value value;
@@ -95,7 +93,7 @@ class gguf_file {
   template <gguf_scalar T>
   [[nodiscard]] T get(std::string_view key) const {
     auto value = need(key).template as<T>();
-    if (!value) mismatch(key, detail::requested_type<T>());
+    if (!value) mismatch(key, message(info(gguf_type_of<T>()).name));
     return *std::move(value);
   }
 
@@ -109,26 +107,30 @@ class gguf_file {
   /// The string at `key`, a view into the file. Throws format_error if the key is missing or no string.
   [[nodiscard]] std::string_view string(std::string_view key) const { return get<std::string_view>(key); }
 
-  /// The array at `key`, whose elements must be exactly of type T. Throws format_error if the key is missing or of
-  /// another type.
-  template <gguf_element T>
-  [[nodiscard]] std::span<const T> array(std::string_view key) const {
-    const auto* list = need(key).array();
-    const auto values = list != nullptr ? list->template as<T>() : std::nullopt;
-    if (!values) mismatch(key, "array of " + detail::requested_type<T>());
-    return *values;
-  }
-
-  /// The array of strings at `key`, views into the file.
+  /// The array of strings at `key`, views into the file. Throws format_error if the key is missing or of another type.
   [[nodiscard]] std::span<const std::string_view> strings(std::string_view key) const {
-    return array<std::string_view>(key);
+    const gguf_value& value = need(key);
+    if (!value.is_array() || value.element_type() != gguf_type::string) mismatch(key, "array of string");
+    return value.strings();
   }
 
   /// The array of numbers at `key`, each converted as `get` converts. Throws format_error that names the element if
   /// one does not fit.
   template <gguf_scalar T>
   requires std::is_arithmetic_v<T>
-  [[nodiscard]] std::vector<T> numbers(std::string_view key) const;
+  [[nodiscard]] std::vector<T> numbers(std::string_view key) const {
+    const gguf_value& list = need(key);
+    const auto wanted = info(gguf_type_of<T>()).name;
+    if (!list.is_array() || list.element_type() == gguf_type::string) mismatch(key, message("array of ", wanted));
+    std::vector<T> out;
+    out.reserve(list.size());
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const auto value = list.element(i).template as<T>();
+      if (!value) mismatch(key, message("array of ", wanted, " (element ", i, ")"));
+      out.push_back(*value);
+    }
+    return out;
+  }
 
   /// The tensor with this name, or null. O(log n).
   [[nodiscard]] const stored_tensor* find_tensor(std::string_view name) const {
@@ -139,7 +141,7 @@ class gguf_file {
   /// The tensor with this name. Throws format_error if the file has none.
   [[nodiscard]] const stored_tensor& tensor(std::string_view name) const {
     const auto* found = find_tensor(name);
-    if (found == nullptr) throw format_error(message(file_->name(), ": tensor ", in_quotes(name), " is missing"));
+    if (found == nullptr) fail<format_error>(file_->name(), ": tensor ", in_quotes(name), " is missing");
     return *found;
   }
 
@@ -158,19 +160,20 @@ class gguf_file {
 
   [[nodiscard]] const gguf_value& need(std::string_view key) const {
     const auto* value = find(key);
-    if (value == nullptr) throw format_error(message(file_->name(), ": key ", in_quotes(key), " is missing"));
+    if (value == nullptr) fail<format_error>(file_->name(), ": key ", in_quotes(key), " is missing");
     return *value;
   }
 
   [[noreturn]] void mismatch(std::string_view key, const std::string& wanted) const {
-    throw format_error(
-        message(file_->name(), ": key ", in_quotes(key), ": expected ", wanted, ", found ", need(key).describe()));
+    fail<format_error>(file_->name(), ": key ", in_quotes(key), ": expected ", wanted, ", found ",
+                       need(key).describe());
   }
 
   std::unique_ptr<const mapped_file> file_;  // on the heap: tensors point to it, and must still do so after a move
   std::uint32_t version_ = 0;
   std::uint64_t alignment_ = default_alignment;
   std::vector<gguf_entry> entries_;
+  std::vector<std::vector<std::string_view>> texts_;  // of arrays of strings, which values point to
   std::vector<stored_tensor> tensors_;
   name_index keys_;
   name_index tensor_names_;
@@ -182,75 +185,46 @@ inline std::string_view read_gguf_string(byte_reader& in, std::string_view what)
   return in.text(in.number<std::uint64_t>(what), what);
 }
 
-inline gguf_bool read_gguf_bool(byte_reader& in) {
-  const auto raw = in.number<std::uint8_t>("bool value");
-  if (raw > 1) in.fail("a bool must be 0 or 1, found ", static_cast<unsigned>(raw));
-  return static_cast<gguf_bool>(raw);
+inline gguf_type read_gguf_type(byte_reader& in, std::string_view what) {
+  const auto number = in.number<std::uint32_t>(what);
+  if (number >= gguf_types.size()) in.fail("value type ", number, " is unknown, expected 0 to 12");
+  return static_cast<gguf_type>(number);
 }
 
-/// Calls `use` with a null pointer to the type that stores elements of `type`. Arrays and unknown types are refused.
-template <class Use>
-void with_gguf_type(const byte_reader& in, std::uint32_t type, Use&& use) {
-  switch (static_cast<gguf_type>(type)) {
-    case gguf_type::uint8: return use(static_cast<std::uint8_t*>(nullptr));
-    case gguf_type::int8: return use(static_cast<std::int8_t*>(nullptr));
-    case gguf_type::uint16: return use(static_cast<std::uint16_t*>(nullptr));
-    case gguf_type::int16: return use(static_cast<std::int16_t*>(nullptr));
-    case gguf_type::uint32: return use(static_cast<std::uint32_t*>(nullptr));
-    case gguf_type::int32: return use(static_cast<std::int32_t*>(nullptr));
-    case gguf_type::float32: return use(static_cast<float*>(nullptr));
-    case gguf_type::boolean: return use(static_cast<gguf_bool*>(nullptr));
-    case gguf_type::string: return use(static_cast<std::string_view*>(nullptr));
-    case gguf_type::uint64: return use(static_cast<std::uint64_t*>(nullptr));
-    case gguf_type::int64: return use(static_cast<std::int64_t*>(nullptr));
-    case gguf_type::float64: return use(static_cast<double*>(nullptr));
-    case gguf_type::array: in.fail("arrays inside arrays are not supported");
+/// `count` numbers or truth values.
+inline std::span<const std::byte> read_gguf_numbers(byte_reader& in, gguf_type type, std::uint64_t count,
+                                                    std::string_view what) {
+  const auto bytes = in.take(count * info(type).size, what);
+  if (type != gguf_type::boolean) return bytes;
+  for (const std::byte one : bytes) {
+    if (one > std::byte{1}) in.fail("a bool must be 0 or 1, found ", std::to_integer<unsigned>(one));
   }
-  in.fail("value type ", type, " is unknown, expected 0 to 12");
+  return bytes;
 }
 
-template <class T>
-std::vector<T> read_gguf_elements(byte_reader& in, std::uint64_t count) {
+/// An array; what says where its strings are is added to `texts`.
+inline gguf_value read_gguf_array(byte_reader& in, std::vector<std::vector<std::string_view>>& texts) {
+  const auto type = read_gguf_type(in, "array element type");
+  if (type == gguf_type::array) in.fail("arrays inside arrays are not supported");
+  const auto count = in.number<std::uint64_t>("array length");
   // A string takes its 8-byte length at least; so nothing is reserved that the file could not fill.
-  constexpr std::uint64_t smallest = std::is_same_v<T, std::string_view> ? 8 : sizeof(T);
+  const std::uint64_t smallest = type == gguf_type::string ? 8 : info(type).size;
   if (count > in.remaining() / smallest) {
     in.fail("an array of ", count, " elements of at least ", smallest, " bytes does not fit the ", in.remaining(),
             " bytes that remain in the file");
   }
-  std::vector<T> values;
-  if constexpr (std::is_same_v<T, std::string_view>) {
-    values.reserve(static_cast<std::size_t>(count));
-    for (std::uint64_t i = 0; i < count; ++i) values.push_back(read_gguf_string(in, "string in array"));
-  } else if constexpr (std::is_same_v<T, gguf_bool>) {
-    values.reserve(static_cast<std::size_t>(count));
-    for (std::uint64_t i = 0; i < count; ++i) values.push_back(read_gguf_bool(in));
-  } else {
-    values.resize(static_cast<std::size_t>(count));
-    const auto raw = in.take(count * sizeof(T), "array");
-    if (!raw.empty()) std::memcpy(values.data(), raw.data(), raw.size());
-  }
-  return values;
+  if (type != gguf_type::string) return gguf_value::array_of(type, read_gguf_numbers(in, type, count, "array"));
+  auto& strings = texts.emplace_back();
+  strings.reserve(static_cast<std::size_t>(count));
+  for (std::uint64_t i = 0; i < count; ++i) strings.push_back(read_gguf_string(in, "string in array"));
+  return gguf_value::array_of(strings);
 }
 
-inline gguf_value read_gguf_value(byte_reader& in) {
-  auto type = in.number<std::uint32_t>("value type");
-  const bool is_array = type == static_cast<std::uint32_t>(gguf_type::array);
-  if (is_array) type = in.number<std::uint32_t>("array element type");
-  gguf_value out;
-  with_gguf_type(in, type, [&](auto* tag) {
-    using value_type = std::remove_pointer_t<decltype(tag)>;
-    if (is_array) {
-      const auto count = in.number<std::uint64_t>("array length");
-      out = gguf_value(gguf_array(read_gguf_elements<value_type>(in, count)));
-    } else if constexpr (std::is_same_v<value_type, std::string_view>) {
-      out = gguf_value(read_gguf_string(in, "string"));
-    } else if constexpr (std::is_same_v<value_type, gguf_bool>) {
-      out = gguf_value(read_gguf_bool(in) == gguf_bool::yes);
-    } else {
-      out = gguf_value(in.number<value_type>("value"));
-    }
-  });
-  return out;
+inline gguf_value read_gguf_value(byte_reader& in, std::vector<std::vector<std::string_view>>& texts) {
+  const auto type = read_gguf_type(in, "value type");
+  if (type == gguf_type::array) return read_gguf_array(in, texts);
+  if (type != gguf_type::string) return {type, read_gguf_numbers(in, type, 1, "value")};
+  return {type, in.take(in.number<std::uint64_t>("string"), "string")};
 }
 
 /// Bytes of a tensor whose innermost size must be whole blocks; fails if a product overflows.
@@ -309,7 +283,7 @@ inline void gguf_file::read_metadata(byte_reader& in, std::uint64_t count) {
     if (key.empty()) in.fail("the key of entry ", i, " is empty");
     in.about("key", key);
     if (key.size() > longest_key) in.fail("a key of ", key.size(), " bytes is longer than ", longest_key);
-    entries_.push_back({key, detail::read_gguf_value(in)});
+    entries_.push_back({key, detail::read_gguf_value(in, texts_)});
     names.push_back(key);
   }
   in.about("", "");
@@ -321,8 +295,8 @@ inline void gguf_file::read_alignment() {
   constexpr std::string_view key = "general.alignment";
   alignment_ = get_or<std::uint64_t>(key, default_alignment);
   if (!std::has_single_bit(alignment_) || alignment_ > largest_alignment) {
-    throw format_error(message(file_->name(), ": key '", key, "': expected a power of two up to ", largest_alignment,
-                               ", found ", alignment_));
+    fail<format_error>(file_->name(), ": key '", key, "': expected a power of two up to ", largest_alignment,
+                       ", found ", alignment_);
   }
 }
 
@@ -363,8 +337,6 @@ inline void gguf_file::read_tensors(byte_reader& in, std::uint64_t count) {
 inline void gguf_file::place_tensors(byte_reader& in) {
   const std::uint64_t start = (in.offset() + alignment_ - 1) / alignment_ * alignment_;
   const std::uint64_t size = file_->bytes().size();
-  std::vector<std::string_view> names;
-  names.reserve(tensors_.size());
   for (stored_tensor& tensor : tensors_) {
     const std::uint64_t bytes = tensor.bytes.size();
     const auto begin = checked_add(start, tensor.file_offset);
@@ -382,56 +354,22 @@ inline void gguf_file::place_tensors(byte_reader& in) {
       tensor.file_offset = *begin;
       tensor.bytes = file_->bytes().subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
     }
-    names.push_back(tensor.name);
   }
   in.about("", "");
-  tensor_names_ = name_index(std::move(names));
+  tensor_names_ = index_by_name(tensors_);
   if (const auto twice = tensor_names_.duplicate()) in.fail("tensor ", in_quotes(*twice), " occurs more than once");
 }
 
 inline void gguf_file::refuse_overlap() const {
-  std::vector<const stored_tensor*> order;
-  for (const stored_tensor& tensor : tensors_) {
-    if (!tensor.bytes.empty()) order.push_back(&tensor);
-  }
-  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return a->file_offset < b->file_offset; });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    if (order[i - 1]->file_offset + order[i - 1]->bytes.size() > order[i]->file_offset) {
-      throw format_error(message(file_->name(), ": tensors ", in_quotes(order[i - 1]->name), " and ",
-                                 in_quotes(order[i]->name), " overlap"));
+  const stored_tensor* last = nullptr;
+  for (const stored_tensor* tensor : in_file_order(tensors_)) {
+    if (tensor->bytes.empty()) continue;
+    if (last != nullptr && last->file_offset + last->bytes.size() > tensor->file_offset) {
+      fail<format_error>(file_->name(), ": tensors ", in_quotes(last->name), " and ", in_quotes(tensor->name),
+                         " overlap");
     }
+    last = tensor;
   }
-}
-
-template <gguf_scalar T>
-requires std::is_arithmetic_v<T> std::vector<T> gguf_file::numbers(std::string_view key)
-const {
-  const auto* list = need(key).array();
-  if (list == nullptr) mismatch(key, "array of " + detail::requested_type<T>());
-  std::vector<T> out;
-  out.reserve(list->size());
-  std::visit(
-      [&](const auto& values) {
-        using list_type = std::decay_t<decltype(values)>;
-        if constexpr (detail::one_of<list_type, std::monostate, std::vector<std::string_view>>) {
-          mismatch(key, "array of " + detail::requested_type<T>());
-        } else {
-          for (const auto value : values) {
-            std::optional<T> fitting;
-            if constexpr (std::is_same_v<list_type, std::vector<gguf_bool>>) {
-              fitting = detail::convert_number<T>(value == gguf_bool::yes);
-            } else {
-              fitting = detail::convert_number<T>(value);
-            }
-            if (!fitting)
-              mismatch(key,
-                       "array of " + detail::requested_type<T>() + " (element " + std::to_string(out.size()) + ")");
-            out.push_back(*fitting);
-          }
-        }
-      },
-      list->values());
-  return out;
 }
 
 }  // namespace runnel::io

@@ -6,15 +6,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
-#include <variant>
-#include <vector>
 
 #include <runnel/core/error.hpp>
 #include <runnel/io/checked.hpp>
@@ -38,183 +36,183 @@ enum class gguf_type : std::uint32_t {
   float64
 };
 
-inline constexpr std::array<std::string_view, 13> gguf_type_names{"uint8",  "int8",    "uint16", "int16",  "uint32",
-                                                                  "int32",  "float32", "bool",   "string", "array",
-                                                                  "uint64", "int64",   "float64"};
+/// What is known of a type: its name, and the bytes of one number or truth value (0 for strings and arrays).
+struct gguf_type_info {
+  std::string_view name;
+  std::size_t size;
+};
 
-/// A truth value in an array; one byte, so that an array of them is a span.
-enum class gguf_bool : std::uint8_t { no, yes };
+inline constexpr std::array<gguf_type_info, 13> gguf_types{{{"uint8", 1},
+                                                            {"int8", 1},
+                                                            {"uint16", 2},
+                                                            {"int16", 2},
+                                                            {"uint32", 4},
+                                                            {"int32", 4},
+                                                            {"float32", 4},
+                                                            {"bool", 1},
+                                                            {"string", 0},
+                                                            {"array", 0},
+                                                            {"uint64", 8},
+                                                            {"int64", 8},
+                                                            {"float64", 8}}};
+
+[[nodiscard]] constexpr const gguf_type_info& info(gguf_type type) noexcept {
+  return gguf_types[static_cast<std::size_t>(type)];
+}
 
 namespace detail {
-
-/// The alternatives of both variants below stand in the order of `gguf_type`, so an index is a type.
-template <template <class> class Wrap, class Bool, class Nested>
-using gguf_variant =
-    std::variant<Wrap<std::uint8_t>, Wrap<std::int8_t>, Wrap<std::uint16_t>, Wrap<std::int16_t>, Wrap<std::uint32_t>,
-                 Wrap<std::int32_t>, Wrap<float>, Wrap<Bool>, Wrap<std::string_view>, Nested, Wrap<std::uint64_t>,
-                 Wrap<std::int64_t>, Wrap<double>>;
-
-template <class T>
-using gguf_vector = std::vector<T>;
 
 template <class T, class... Options>
 concept one_of = (std::same_as<T, Options> || ...);
 
 }  // namespace detail
 
-/// Element types of metadata arrays that have a span.
-template <class T>
-concept gguf_element =
-    detail::one_of<T, std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, float,
-                   gguf_bool, std::string_view, std::uint64_t, std::int64_t, double>;
-
-/// An array of metadata. Numbers are copied out of the file (it does not align them); strings are views into it.
-class gguf_array {
- public:
-  using storage = detail::gguf_variant<detail::gguf_vector, gguf_bool, std::monostate>;
-
-  gguf_array() = default;
-  template <gguf_element T>
-  explicit gguf_array(std::vector<T> values) : values_(std::move(values)) {}
-
-  [[nodiscard]] gguf_type element_type() const noexcept { return static_cast<gguf_type>(values_.index()); }
-  [[nodiscard]] std::size_t size() const noexcept {
-    return std::visit(
-        [](const auto& values) -> std::size_t {
-          if constexpr (std::is_same_v<std::decay_t<decltype(values)>, std::monostate>) {
-            return 0;
-          } else {
-            return values.size();
-          }
-        },
-        values_);
-  }
-
-  /// The elements, or nothing if their type in the file is another.
-  template <gguf_element T>
-  [[nodiscard]] std::optional<std::span<const T>> as() const noexcept {
-    if (const auto* values = std::get_if<std::vector<T>>(&values_)) return std::span<const T>(*values);
-    return std::nullopt;
-  }
-
-  [[nodiscard]] const storage& values() const noexcept { return values_; }
-
- private:
-  storage values_;
-};
-
-namespace detail {
-
-template <class T>
-using gguf_plain = T;
-
-/// `value` as T if T holds it: integers by range, floating point by range (double to float rounds), nothing across
-/// kinds.
-template <class T, class From>
-[[nodiscard]] constexpr std::optional<T> convert_number(From value) noexcept {
-  if constexpr (std::is_same_v<T, From>) {
-    return value;
-  } else if constexpr (std::integral<T> && std::integral<From> && !one_of<T, bool> && !one_of<From, bool>) {
-    if (!std::in_range<T>(value)) return std::nullopt;
-    return static_cast<T>(value);
-  } else if constexpr (std::floating_point<T> && std::floating_point<From>) {
-    if constexpr (sizeof(T) < sizeof(From)) {
-      constexpr auto largest = static_cast<From>(std::numeric_limits<T>::max());
-      const bool finite = value - value == From{0};
-      if (finite && (value > largest || value < -largest)) return std::nullopt;
-    }
-    return static_cast<T>(value);
-  } else {
-    return std::nullopt;
-  }
-}
-
-}  // namespace detail
-
 /// Types that a metadata value can be asked for: any arithmetic type, `std::string_view` (valid while the file is
 /// open) and `std::string`.
 template <class T>
-concept gguf_scalar = detail::one_of<T, bool, std::string_view, std::string> ||
-                      (std::integral<T> && !detail::one_of<T, char, wchar_t, char8_t, char16_t, char32_t>) ||
-                      detail::one_of<T, float, double>;
+concept gguf_scalar = detail::one_of<T, bool, float, double, std::string_view, std::string> ||
+    (std::integral<T> && !detail::one_of<T, char, wchar_t, char8_t, char16_t, char32_t>);
 
-/// One metadata value: a number, a truth value, a string or an array.
-class gguf_value {
- public:
-  using storage = detail::gguf_variant<detail::gguf_plain, bool, gguf_array>;
-
-  gguf_value() = default;
-  explicit gguf_value(storage value) : value_(std::move(value)) {}
-
-  [[nodiscard]] gguf_type type() const noexcept { return static_cast<gguf_type>(value_.index()); }
-
-  /// The value as T, or nothing if it is of another kind or out of T's range. Integers convert to integers and
-  /// floating point to floating point; numbers never convert to truth values or strings, nor integers to floating
-  /// point.
-  template <gguf_scalar T>
-  [[nodiscard]] std::optional<T> as() const {
-    return std::visit(
-        [](const auto& held) -> std::optional<T> {
-          using held_type = std::decay_t<decltype(held)>;
-          if constexpr (std::is_same_v<held_type, std::string_view>) {
-            if constexpr (detail::one_of<T, std::string, std::string_view>) return T(held);
-            return std::nullopt;
-          } else if constexpr (std::is_same_v<held_type, gguf_array> ||
-                               detail::one_of<T, std::string, std::string_view>) {
-            return std::nullopt;
-          } else {
-            return detail::convert_number<T>(held);
-          }
-        },
-        value_);
+/// The type in the file that has exactly the values of T: `long` and `long long` are one type there.
+template <gguf_scalar T>
+[[nodiscard]] constexpr gguf_type gguf_type_of() noexcept {
+  if constexpr (detail::one_of<T, std::string_view, std::string>) return gguf_type::string;
+  if constexpr (detail::one_of<T, bool>) return gguf_type::boolean;
+  if constexpr (std::floating_point<T>) return sizeof(T) == 4 ? gguf_type::float32 : gguf_type::float64;
+  constexpr bool has_sign = std::signed_integral<T>;
+  switch (sizeof(T)) {
+    case 1: return has_sign ? gguf_type::int8 : gguf_type::uint8;
+    case 2: return has_sign ? gguf_type::int16 : gguf_type::uint16;
+    case 4: return has_sign ? gguf_type::int32 : gguf_type::uint32;
+    default: return has_sign ? gguf_type::int64 : gguf_type::uint64;
   }
-
-  /// The array, or null if the value is none.
-  [[nodiscard]] const gguf_array* array() const noexcept { return std::get_if<gguf_array>(&value_); }
-
-  [[nodiscard]] const storage& value() const noexcept { return value_; }
-
-  /// What this is, for messages: `uint32 7`, `string`, `array of 3 float32`.
-  [[nodiscard]] std::string describe() const {
-    const auto name = [](gguf_type type) { return std::string(gguf_type_names[static_cast<std::size_t>(type)]); };
-    if (const auto* list = array())
-      return "array of " + std::to_string(list->size()) + " " + name(list->element_type());
-    return name(type()) + std::visit(
-                              [](const auto& held) -> std::string {
-                                using held_type = std::decay_t<decltype(held)>;
-                                if constexpr (std::is_same_v<held_type, bool>)
-                                  return held ? " true" : " false";
-                                else if constexpr (std::is_arithmetic_v<held_type>)
-                                  return " " + std::to_string(held);
-                                else if constexpr (std::is_same_v<held_type, std::string_view>)
-                                  return " " + in_quotes(held);
-                                else
-                                  return "";
-                              },
-                              value_);
-  }
-
- private:
-  storage value_;
-};
-
-namespace detail {
-
-/// How messages name the type asked for.
-template <class T>
-[[nodiscard]] std::string requested_type() {
-  if constexpr (one_of<T, bool>)
-    return "bool";
-  else if constexpr (one_of<T, std::string, std::string_view>)
-    return "string";
-  else if constexpr (std::floating_point<T>)
-    return sizeof(T) == 4 ? "float32" : "float64";
-  else if constexpr (one_of<T, gguf_bool>)
-    return "bool";
-  else
-    return (std::is_signed_v<T> ? "int" : "uint") + std::to_string(8 * sizeof(T));
 }
 
-}  // namespace detail
+/// One metadata value: a number, a truth value, a string, or an array of one of these. A view of the bytes of a file,
+/// which need not be aligned; nothing is copied but the places of an array's strings.
+class gguf_value {
+ public:
+  /// A number or truth value that lies in `bytes` (as many as the type has), or the string that they are.
+  gguf_value(gguf_type type, std::span<const std::byte> bytes) noexcept : type_(type), data_(bytes) {}
+
+  /// The array of numbers or truth values that lie in `elements`, one after another.
+  [[nodiscard]] static gguf_value array_of(gguf_type element, std::span<const std::byte> elements) noexcept {
+    gguf_value out(gguf_type::array, elements);
+    out.element_type_ = element;
+    out.size_ = elements.size() / info(element).size;
+    return out;
+  }
+
+  /// The array of these strings; the views must live as long as the value.
+  [[nodiscard]] static gguf_value array_of(std::span<const std::string_view> strings) noexcept {
+    gguf_value out(gguf_type::array, std::as_bytes(strings));
+    out.element_type_ = gguf_type::string;
+    out.size_ = strings.size();
+    return out;
+  }
+
+  [[nodiscard]] gguf_type type() const noexcept { return type_; }
+  [[nodiscard]] bool is_array() const noexcept { return type_ == gguf_type::array; }
+
+  /// Type and number of an array's elements; meaningless otherwise.
+  [[nodiscard]] gguf_type element_type() const noexcept { return element_type_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+  /// Element `i` of an array, which must have so many.
+  [[nodiscard]] gguf_value element(std::size_t i) const noexcept {
+    if (element_type_ == gguf_type::string) {
+      const std::string_view text = strings()[i];
+      return {gguf_type::string, std::as_bytes(std::span(text.data(), text.size()))};
+    }
+    const std::size_t width = info(element_type_).size;
+    return {element_type_, data_.subspan(i * width, width)};
+  }
+
+  /// The strings of an array of them; nothing for other values.
+  [[nodiscard]] std::span<const std::string_view> strings() const noexcept {
+    if (!is_array() || element_type_ != gguf_type::string) return {};
+    return {reinterpret_cast<const std::string_view*>(data_.data()), size_};
+  }
+
+  /// The value as T, or nothing if it is of another kind or out of T's range. Integers convert to integers and
+  /// floating point to floating point (double to float rounds); numbers never convert to truth values or strings, nor
+  /// integers to floating point.
+  template <gguf_scalar T>
+  [[nodiscard]] std::optional<T> as() const {
+    if constexpr (detail::one_of<T, std::string_view, std::string>) {
+      if (type_ == gguf_type::string) return T(text());
+    } else if constexpr (detail::one_of<T, bool>) {
+      if (type_ == gguf_type::boolean) return load<std::uint8_t>() != 0;
+    } else if constexpr (std::floating_point<T>) {
+      const auto value = real();
+      if (value && (!std::isfinite(*value) || std::abs(*value) <= std::numeric_limits<T>::max()))
+        return static_cast<T>(*value);
+    } else if (const auto value = whole()) {
+      const bool fits =
+          value->negative ? std::in_range<T>(static_cast<std::int64_t>(value->bits)) : std::in_range<T>(value->bits);
+      if (fits) return static_cast<T>(value->bits);
+    }
+    return std::nullopt;
+  }
+
+  /// What this is, for messages: `uint32 7`, `string 'text'`, `array of 3 float32`.
+  [[nodiscard]] std::string describe() const {
+    if (is_array()) return message("array of ", size_, ' ', info(element_type_).name);
+    const std::string_view name = info(type_).name;
+    if (type_ == gguf_type::string) return message(name, ' ', in_quotes(text()));
+    if (type_ == gguf_type::boolean) return message(name, load<std::uint8_t>() != 0 ? " true" : " false");
+    if (type_ == gguf_type::float32) return message(name, ' ', load<float>());
+    if (type_ == gguf_type::float64) return message(name, ' ', load<double>());
+    const auto value = whole().value_or(integer{});
+    return value.negative ? message(name, ' ', static_cast<std::int64_t>(value.bits)) : message(name, ' ', value.bits);
+  }
+
+  /// The bytes of a number, truth value or string, or of an array of numbers, as the file has them.
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return data_; }
+
+ private:
+  /// An integer of any type; a negative one in two's complement.
+  struct integer {
+    bool negative = false;
+    std::uint64_t bits = 0;
+  };
+
+  template <class T>
+  [[nodiscard]] T load() const noexcept {
+    T value;
+    std::memcpy(&value, data_.data(), sizeof(T));
+    return value;
+  }
+
+  [[nodiscard]] std::string_view text() const noexcept {
+    return {reinterpret_cast<const char*>(data_.data()), data_.size()};
+  }
+
+  [[nodiscard]] std::optional<integer> whole() const noexcept {
+    const auto from = [](std::int64_t value) { return integer{value < 0, static_cast<std::uint64_t>(value)}; };
+    switch (type_) {
+      case gguf_type::uint8: return integer{false, load<std::uint8_t>()};
+      case gguf_type::uint16: return integer{false, load<std::uint16_t>()};
+      case gguf_type::uint32: return integer{false, load<std::uint32_t>()};
+      case gguf_type::uint64: return integer{false, load<std::uint64_t>()};
+      case gguf_type::int8: return from(load<std::int8_t>());
+      case gguf_type::int16: return from(load<std::int16_t>());
+      case gguf_type::int32: return from(load<std::int32_t>());
+      case gguf_type::int64: return from(load<std::int64_t>());
+      default: return std::nullopt;
+    }
+  }
+
+  [[nodiscard]] std::optional<double> real() const noexcept {
+    if (type_ == gguf_type::float32) return static_cast<double>(load<float>());
+    if (type_ == gguf_type::float64) return load<double>();
+    return std::nullopt;
+  }
+
+  gguf_type type_;
+  gguf_type element_type_{};
+  std::span<const std::byte> data_;
+  std::size_t size_ = 0;
+};
 
 }  // namespace runnel::io

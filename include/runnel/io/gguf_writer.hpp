@@ -4,7 +4,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -13,7 +12,6 @@
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <runnel/core/error.hpp>
@@ -40,39 +38,39 @@ class gguf_writer {
   /// Sets a number or a truth value; its C++ type decides the type in the file (`std::uint32_t` is what most keys
   /// want). A key set before keeps its place. Throws config_error if the key is empty or too long, or for a senseless
   /// general.alignment.
-  template <class T>
+  template <gguf_scalar T>
   requires std::is_arithmetic_v<T>
-  void set(std::string_view key, T value) { set(key, gguf_value(gguf_value::storage(exact(value)))); }
+  void set(std::string_view key, T value) {
+    set(key, gguf_value(gguf_type_of<T>(), std::as_bytes(std::span(&value, 1))));
+  }
 
   /// Sets a string.
-  void set(std::string_view key, std::string_view text) { set(key, gguf_value(gguf_value::storage(text))); }
+  void set(std::string_view key, std::string_view text) {
+    set(key, gguf_value(gguf_type::string, std::as_bytes(std::span(text.data(), text.size()))));
+  }
   void set(std::string_view key, const char* text) { set(key, std::string_view(text)); }
   void set(std::string_view key, const std::string& text) { set(key, std::string_view(text)); }
 
   /// Sets an array of numbers.
-  template <class T>
-  requires(gguf_element<T>&& std::is_arithmetic_v<T>) void set(std::string_view key, std::span<const T> values) {
-    set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<T>(values.begin(), values.end())))));
+  template <gguf_scalar T>
+  requires std::is_arithmetic_v<T>
+  void set(std::string_view key, std::span<const T> values) {
+    set(key, gguf_value::array_of(gguf_type_of<T>(), std::as_bytes(values)));
   }
-  template <class T>
-  requires(gguf_element<T>&& std::is_arithmetic_v<T>) void set(std::string_view key, const std::vector<T>& values) {
-    set(key, std::span<const T>(values));
-  }
+  template <gguf_scalar T>
+  requires std::is_arithmetic_v<T>
+  void set(std::string_view key, const std::vector<T>& values) { set(key, std::span<const T>(values)); }
 
   /// Sets an array of truth values.
   void set(std::string_view key, const std::vector<bool>& values) {
-    std::vector<gguf_bool> list;
-    list.reserve(values.size());
-    for (const bool value : values) list.push_back(value ? gguf_bool::yes : gguf_bool::no);
-    set(key, gguf_value(gguf_value::storage(gguf_array(std::move(list)))));
+    const std::vector<std::uint8_t> bytes(values.begin(), values.end());
+    set(key, gguf_value::array_of(gguf_type::boolean, std::as_bytes(std::span(bytes))));
   }
 
   /// Sets an array of strings.
-  void set(std::string_view key, std::span<const std::string_view> texts) {
-    set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<std::string_view>(texts.begin(), texts.end())))));
-  }
+  void set(std::string_view key, std::span<const std::string_view> texts) { set(key, gguf_value::array_of(texts)); }
   void set(std::string_view key, std::span<const std::string> texts) {
-    set(key, gguf_value(gguf_value::storage(gguf_array(std::vector<std::string_view>(texts.begin(), texts.end())))));
+    set(key, std::vector<std::string_view>(texts.begin(), texts.end()));
   }
   void set(std::string_view key, const std::vector<std::string>& texts) {
     set(key, std::span<const std::string>(texts));
@@ -121,43 +119,16 @@ class gguf_writer {
     producer make;
   };
 
-  /// The same value in the fixed-width type of its size: `long` and `long long` are one type here.
-  template <class T>
-  static auto exact(T value) noexcept {
-    if constexpr (std::is_same_v<T, bool> || std::is_floating_point_v<T>) {
-      static_assert(!std::is_same_v<T, long double>, "GGUF has no such type");
-      return value;
-    } else if constexpr (std::is_signed_v<T>) {
-      if constexpr (sizeof(T) == 1)
-        return static_cast<std::int8_t>(value);
-      else if constexpr (sizeof(T) == 2)
-        return static_cast<std::int16_t>(value);
-      else if constexpr (sizeof(T) == 4)
-        return static_cast<std::int32_t>(value);
-      else
-        return static_cast<std::int64_t>(value);
-    } else {
-      if constexpr (sizeof(T) == 1)
-        return static_cast<std::uint8_t>(value);
-      else if constexpr (sizeof(T) == 2)
-        return static_cast<std::uint16_t>(value);
-      else if constexpr (sizeof(T) == 4)
-        return static_cast<std::uint32_t>(value);
-      else
-        return static_cast<std::uint64_t>(value);
-    }
+  static void append(std::string& out, std::span<const std::byte> bytes) {
+    out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
-
   template <class T>
-  static void append(std::string& out, const T& value) {
-    if constexpr (std::is_same_v<T, std::string_view>) {
-      append(out, static_cast<std::uint64_t>(value.size()));
-      out += value;
-    } else {
-      char raw[sizeof(T)];
-      std::memcpy(raw, &value, sizeof(T));
-      out.append(raw, sizeof(T));
-    }
+  requires std::is_arithmetic_v<T>
+  static void append(std::string& out, T number) { append(out, std::as_bytes(std::span(&number, 1))); }
+  /// A string with its length before it.
+  static void append(std::string& out, std::string_view text) {
+    append(out, static_cast<std::uint64_t>(text.size()));
+    out += text;
   }
 
   static std::string encode(const gguf_value& value);
@@ -169,28 +140,27 @@ class gguf_writer {
     const auto size =
         elements && row % quant::info(format).block_size == 0 ? quant::try_bytes_for(format, *elements) : std::nullopt;
     if (!size) {
-      throw shape_error(message("tensor ", in_quotes(name), ": shape ", shape_text(shape), " cannot be stored as ",
-                                quant::info(format).name, " (blocks of ", quant::info(format).block_size, ")"));
+      fail<shape_error>("tensor ", in_quotes(name), ": shape ", shape_text(shape), " cannot be stored as ",
+                        quant::info(format).name, " (blocks of ", quant::info(format).block_size, ")");
     }
     return *size;
   }
 
   static void check_size(const std::string& name, std::uint64_t wanted, std::uint64_t found) {
     if (wanted == found) return;
-    throw shape_error(
-        message("tensor ", in_quotes(name), ": its shape takes ", wanted, " bytes, but ", found, " were given"));
+    fail<shape_error>("tensor ", in_quotes(name), ": its shape takes ", wanted, " bytes, but ", found, " were given");
   }
 
   void add(std::string name, quant::weight_format format, std::vector<std::uint64_t> shape,
            std::span<const std::byte> bytes, producer make) {
     const std::uint64_t size = size_of(name, format, shape);
-    if (name.empty()) throw config_error("a tensor needs a name");
+    if (name.empty()) fail<config_error>("a tensor needs a name");
     if (shape.size() > gguf_file::most_dimensions) {
-      throw shape_error(message("tensor ", in_quotes(name), ": ", shape.size(), " dimensions are more than ",
-                                gguf_file::most_dimensions));
+      fail<shape_error>("tensor ", in_quotes(name), ": ", shape.size(), " dimensions are more than ",
+                        gguf_file::most_dimensions);
     }
     if (!tensor_names_.emplace(name, tensors_.size()).second) {
-      throw config_error(message("tensor ", in_quotes(name), " was added before"));
+      fail<config_error>("tensor ", in_quotes(name), " was added before");
     }
     tensors_.push_back({std::move(name), format, std::move(shape), size, bytes, std::move(make)});
   }
@@ -207,37 +177,27 @@ class gguf_writer {
 inline std::string gguf_writer::encode(const gguf_value& value) {
   std::string out;
   append(out, static_cast<std::uint32_t>(value.type()));
-  std::visit(
-      [&out](const auto& held) {
-        using held_type = std::decay_t<decltype(held)>;
-        if constexpr (std::is_same_v<held_type, bool>) {
-          append(out, static_cast<std::uint8_t>(held ? 1 : 0));
-        } else if constexpr (!std::is_same_v<held_type, gguf_array>) {
-          append(out, held);
-        } else {
-          append(out, static_cast<std::uint32_t>(held.element_type()));
-          append(out, static_cast<std::uint64_t>(held.size()));
-          std::visit(
-              [&out](const auto& list) {
-                if constexpr (!std::is_same_v<std::decay_t<decltype(list)>, std::monostate>) {
-                  for (const auto& element : list) append(out, element);
-                }
-              },
-              held.values());
-        }
-      },
-      value.value());
+  if (value.is_array()) {
+    append(out, static_cast<std::uint32_t>(value.element_type()));
+    append(out, static_cast<std::uint64_t>(value.size()));
+  }
+  if (const auto text = value.as<std::string_view>()) {
+    append(out, *text);
+  } else if (value.is_array() && value.element_type() == gguf_type::string) {
+    for (const std::string_view one : value.strings()) append(out, one);
+  } else {
+    append(out, value.bytes());
+  }
   return out;
 }
 
 inline void gguf_writer::set(std::string_view key, const gguf_value& value) {
-  if (key.empty() || key.size() > 65535)
-    throw config_error(message("a metadata key has 1 to 65535 bytes, not ", key.size()));
+  if (key.empty() || key.size() > 65535) fail<config_error>("a metadata key has 1 to 65535 bytes, not ", key.size());
   if (key == "general.alignment") {
     const auto alignment = value.as<std::uint64_t>();
     if (!alignment || !std::has_single_bit(*alignment) || *alignment > gguf_file::largest_alignment) {
-      throw config_error(message("key 'general.alignment': expected a power of two up to ",
-                                 gguf_file::largest_alignment, ", found ", value.describe()));
+      fail<config_error>("key 'general.alignment': expected a power of two up to ", gguf_file::largest_alignment,
+                         ", found ", value.describe());
     }
     alignment_ = *alignment;
   }
@@ -266,7 +226,7 @@ inline std::string gguf_writer::header() const {
     append(out, offset);
     const auto end = checked_add(offset, one.size);
     const auto padded = end ? checked_add(*end, alignment_ - 1) : std::nullopt;
-    if (!padded) throw limit_error(message("tensor ", in_quotes(one.name), ": the file would pass 2^64 bytes"));
+    if (!padded) fail<limit_error>("tensor ", in_quotes(one.name), ": the file would pass 2^64 bytes");
     offset = *padded / alignment_ * alignment_;
   }
   return out;

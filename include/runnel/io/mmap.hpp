@@ -91,7 +91,7 @@ class mapped_file {
   mapped_file() = default;
 
   [[noreturn]] void fail(std::string_view reason) const {
-    throw io_error(message("cannot read '", name_, "': ", reason));
+    runnel::fail<io_error>("cannot read '", name_, "': ", reason);
   }
   [[noreturn]] void fail(int code) const { fail(std::generic_category().message(code)); }
 

@@ -88,7 +88,7 @@ class npy_header_reader {
  private:
   template <class... Parts>
   [[noreturn]] void fail(const Parts&... parts) const {
-    throw format_error(message(file_, ": header: ", parts..., " (at its byte ", at_, ")"));
+    runnel::fail<format_error>(file_, ": header: ", parts..., " (at its byte ", at_, ")");
   }
 
   void skip_space() {
@@ -209,8 +209,8 @@ template <npy_element T>
 template <npy_element T>
 void write_npy(const std::filesystem::path& path, std::span<const std::uint64_t> shape, std::span<const T> values) {
   if (checked_product(shape) != values.size()) {
-    throw shape_error(message("cannot write '", path.string(), "': shape ", shape_text(shape), " does not take ",
-                              values.size(), " values"));
+    runnel::fail<shape_error>("cannot write '", path.string(), "': shape ", shape_text(shape), " does not take ",
+                              values.size(), " values");
   }
   std::string header = "{'descr': '" + std::string(detail::npy_type<T>) + "', 'fortran_order': False, 'shape': (";
   for (std::size_t i = 0; i < shape.size(); ++i) header += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
@@ -219,7 +219,7 @@ void write_npy(const std::filesystem::path& path, std::span<const std::uint64_t>
   constexpr std::size_t before = 10;
   header.append(63 - (before + header.size()) % 64, ' ');
   header += '\n';
-  if (header.size() > 65535) throw shape_error(message("cannot write '", path.string(), "': too many dimensions"));
+  if (header.size() > 65535) runnel::fail<shape_error>("cannot write '", path.string(), "': too many dimensions");
   atomic_file out(path);
   out.write(std::string_view("\x93NUMPY\x01\x00", 8));
   out.number(static_cast<std::uint16_t>(header.size()));

@@ -46,7 +46,7 @@ class safetensors_file {
     for (const auto& entry : metadata_) keys.push_back(entry.first);
     if (const auto twice = name_index(std::move(keys)).duplicate())
       in.fail("key ", in_quotes(*twice), " of __metadata__ occurs more than once");
-    place(std::move(header.tensors), in.offset());
+    place(in, std::move(header.tensors));
   }
 
   [[nodiscard]] const std::string& name() const noexcept { return file_->name(); }
@@ -65,7 +65,7 @@ class safetensors_file {
   }
 
  private:
-  void place(std::vector<detail::safetensors_entry> entries, std::uint64_t start);
+  void place(byte_reader& in, std::vector<detail::safetensors_entry> entries);
 
   std::unique_ptr<const mapped_file> file_;  // on the heap: tensors point to it, and must still do so after a move
   std::vector<stored_tensor> tensors_;
@@ -73,24 +73,22 @@ class safetensors_file {
   name_index names_;
 };
 
-inline void safetensors_file::place(std::vector<detail::safetensors_entry> entries, std::uint64_t start) {
-  const std::uint64_t size = file_->bytes().size() - start;
-  const auto fail = [this](const std::string& tensor, const auto&... parts) {
-    throw format_error(message(file_->name(), ": tensor ", in_quotes(tensor), ": ", parts...));
-  };
+inline void safetensors_file::place(byte_reader& in, std::vector<detail::safetensors_entry> entries) {
+  const std::uint64_t start = in.offset();
+  const std::uint64_t size = in.remaining();
   tensors_.reserve(entries.size());
   for (auto& entry : entries) {
+    in.about("tensor", entry.name);
     const auto* type = detail::find_safetensors_type(entry.type);
-    if (type == nullptr) fail(entry.name, "dtype ", in_quotes(entry.type), " is unknown");
-    if (entry.begin > entry.end)
-      fail(entry.name, "data_offsets begin at ", entry.begin, " after their end ", entry.end);
-    if (entry.end > size)
-      fail(entry.name, "data_offsets end at ", entry.end, ", but the file has ", size, " bytes of data");
+    if (type == nullptr) in.fail("dtype ", in_quotes(entry.type), " is unknown");
+    if (entry.begin > entry.end) in.fail("data_offsets begin at ", entry.begin, " after their end ", entry.end);
+    if (entry.end > size) in.fail("data_offsets end at ", entry.end, ", but the file has ", size, " bytes of data");
+    const std::uint64_t bytes = entry.end - entry.begin;
     const auto elements = checked_product(entry.shape);
     const auto bits = elements ? checked_mul(*elements, type->bits) : std::nullopt;
-    if (!bits || *bits % 8 != 0 || *bits / 8 != entry.end - entry.begin) {
-      fail(entry.name, "shape ", shape_text(entry.shape), " of ", type->name, " does not take the ",
-           entry.end - entry.begin, " bytes of its data_offsets");
+    if (!bits || *bits % 8 != 0 || *bits / 8 != bytes) {
+      in.fail("shape ", shape_text(entry.shape), " of ", type->name, " does not take the ", bytes,
+              " bytes of its data_offsets");
     }
     stored_tensor tensor;
     tensor.name = std::move(entry.name);
@@ -98,34 +96,24 @@ inline void safetensors_file::place(std::vector<detail::safetensors_entry> entri
     tensor.type_name = type->name;
     tensor.shape = std::move(entry.shape);
     tensor.file_offset = start + entry.begin;
-    tensor.bytes = file_->bytes().subspan(static_cast<std::size_t>(tensor.file_offset),
-                                          static_cast<std::size_t>(entry.end - entry.begin));
+    tensor.bytes =
+        file_->bytes().subspan(static_cast<std::size_t>(tensor.file_offset), static_cast<std::size_t>(bytes));
     tensor.file = file_.get();
     tensors_.push_back(std::move(tensor));
   }
 
-  std::vector<const stored_tensor*> order;
-  std::vector<std::string_view> names;
-  for (const stored_tensor& tensor : tensors_) {
-    order.push_back(&tensor);
-    names.push_back(tensor.name);
-  }
-  names_ = name_index(std::move(names));
-  if (const auto twice = names_.duplicate()) fail(std::string(*twice), "occurs more than once");
-  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return std::pair(a->file_offset, a->bytes.size()) < std::pair(b->file_offset, b->bytes.size());
-  });
+  in.about("", "");
+  names_ = index_by_name(tensors_);
+  if (const auto twice = names_.duplicate()) in.fail("tensor ", in_quotes(*twice), ": occurs more than once");
   std::uint64_t reached = start;
-  for (const stored_tensor* tensor : order) {
-    if (tensor->file_offset < reached) fail(tensor->name, "overlaps the tensor before it in the file");
-    if (tensor->file_offset > reached)
-      fail(tensor->name, "is preceded by ", tensor->file_offset - reached, " unused bytes");
+  for (const stored_tensor* tensor : in_file_order(tensors_)) {
+    in.about("tensor", tensor->name);
+    if (tensor->file_offset < reached) in.fail("overlaps the tensor before it in the file");
+    if (tensor->file_offset > reached) in.fail("is preceded by ", tensor->file_offset - reached, " unused bytes");
     reached += tensor->bytes.size();
   }
-  if (reached != start + size) {
-    throw format_error(
-        message(file_->name(), ": ", start + size - reached, " bytes after the last tensor belong to none"));
-  }
+  in.about("", "");
+  if (reached != start + size) in.fail(start + size - reached, " bytes after the last tensor belong to none");
 }
 
 /// A checkpoint of one or more safetensors files: what `open_safetensors` gives.
@@ -133,9 +121,10 @@ class safetensors_checkpoint {
  public:
   /// One file.
   explicit safetensors_checkpoint(safetensors_file only) {
-    for (const stored_tensor& tensor : only.tensors()) tensors_.push_back(tensor);
+    source_ = only.name();
+    for (const stored_tensor& tensor : only.tensors()) tensors_.push_back(stored_tensor(tensor));
+    names_ = index_by_name(tensors_);
     files_.push_back(std::move(only));
-    build_index();
   }
 
   /// The files that an index (`model.safetensors.index.json`) names, beside it. Only tensors that the index lists are
@@ -156,7 +145,7 @@ class safetensors_checkpoint {
   /// The tensor with this name. Throws format_error if there is none.
   [[nodiscard]] const stored_tensor& tensor(std::string_view name) const {
     const auto* found = find_tensor(name);
-    if (found == nullptr) throw format_error(message(source_, ": tensor ", in_quotes(name), " is missing"));
+    if (found == nullptr) fail<format_error>(source_, ": tensor ", in_quotes(name), " is missing");
     return *found;
   }
 
@@ -165,13 +154,6 @@ class safetensors_checkpoint {
 
  private:
   safetensors_checkpoint() = default;
-
-  void build_index() {
-    if (source_.empty()) source_ = files_.front().name();
-    std::vector<std::string_view> names;
-    for (const stored_tensor& tensor : tensors_) names.push_back(tensor.name);
-    names_ = name_index(std::move(names));
-  }
 
   std::string source_;
   std::vector<safetensors_file> files_;
@@ -182,38 +164,43 @@ class safetensors_checkpoint {
 inline safetensors_checkpoint safetensors_checkpoint::from_index(const std::filesystem::path& index) {
   const mapped_file listing(index);
   const std::string& name = listing.name();
-  if (listing.bytes().size() > safetensors_file::largest_header) {
-    throw format_error(message(name, ": an index of ", listing.bytes().size(), " bytes is longer than ",
-                               safetensors_file::largest_header));
-  }
-  const std::string_view text(reinterpret_cast<const char*>(listing.bytes().data()), listing.bytes().size());
-  auto lines = detail::parse_safetensors_index(text, name);
+  const std::size_t size = listing.bytes().size();
+  expect<format_error>(size <= safetensors_file::largest_header, name, ": an index of ", size, " bytes is longer than ",
+                       safetensors_file::largest_header);
+  const auto lines = detail::parse_safetensors_index(
+      std::string_view(reinterpret_cast<const char*>(listing.bytes().data()), size), name);
 
   safetensors_checkpoint out;
   out.source_ = name;
-  std::vector<std::string> shards;
+  std::vector<std::string_view> shards;
   for (const auto& line : lines) shards.push_back(line.second);
-  std::sort(shards.begin(), shards.end());
-  shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
-  for (const std::string& shard : shards) {
-    if (shard.empty() || shard == "." || shard == ".." || shard.find_first_of("/\\:") != std::string::npos ||
-        shard.find('\0') != std::string::npos) {
-      throw format_error(message(name, ": ", in_quotes(shard), " is not the plain name of a file beside the index"));
+  const name_index by_shard(std::move(shards));
+  std::vector<std::size_t> file_of(lines.size());
+  std::string_view last;
+  for (const std::size_t place : by_shard.order()) {
+    const std::string& shard = lines[place].second;
+    if (shard != last || out.files_.empty()) {
+      if (shard.empty() || shard == "." || shard == ".." ||
+          shard.find_first_of(std::string_view("/\\:\0", 4)) != std::string::npos) {
+        fail<format_error>(name, ": ", in_quotes(shard), " is not the plain name of a file beside the index");
+      }
+      out.files_.emplace_back(index.parent_path() / shard);
+      last = shard;
     }
-    out.files_.emplace_back(index.parent_path() / shard);
+    file_of[place] = out.files_.size() - 1;
   }
-  for (const auto& [tensor, shard] : lines) {
-    const auto at = std::lower_bound(shards.begin(), shards.end(), shard) - shards.begin();
-    const auto* found = out.files_[static_cast<std::size_t>(at)].find_tensor(tensor);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const auto& [tensor, shard] = lines[i];
+    const auto* found = out.files_[file_of[i]].find_tensor(tensor);
     if (found == nullptr) {
-      throw format_error(
-          message(name, ": tensor ", in_quotes(tensor), " is not in ", in_quotes(shard), ", where the index puts it"));
+      fail<format_error>(name, ": tensor ", in_quotes(tensor), " is not in ", in_quotes(shard),
+                         ", where the index puts it");
     }
-    out.tensors_.push_back(*found);
+    out.tensors_.push_back(stored_tensor(*found));
   }
-  out.build_index();
+  out.names_ = index_by_name(out.tensors_);
   if (const auto twice = out.names_.duplicate()) {
-    throw format_error(message(name, ": tensor ", in_quotes(*twice), " occurs more than once"));
+    fail<format_error>(name, ": tensor ", in_quotes(*twice), " occurs more than once");
   }
   return out;
 }
@@ -227,8 +214,8 @@ inline safetensors_checkpoint safetensors_checkpoint::from_index(const std::file
     if (std::filesystem::exists(single, problem)) return safetensors_checkpoint(safetensors_file(single));
     const auto index = path / "model.safetensors.index.json";
     if (std::filesystem::exists(index, problem)) return safetensors_checkpoint::from_index(index);
-    throw io_error(message("cannot read '", path.string(), "': the folder holds neither model.safetensors nor ",
-                           "model.safetensors.index.json"));
+    fail<io_error>("cannot read '", path.string(), "': the folder holds neither model.safetensors nor ",
+                   "model.safetensors.index.json");
   }
   if (path.string().ends_with(".index.json")) return safetensors_checkpoint::from_index(path);
   return safetensors_checkpoint(safetensors_file(path));

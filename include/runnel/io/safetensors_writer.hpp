@@ -28,60 +28,66 @@ struct safetensors_output {
   std::span<const std::byte> bytes;
 };
 
+namespace detail {
+
+/// `text` as a JSON string. Throws config_error naming `what` it is if it is not UTF-8.
+[[nodiscard]] inline std::string quote_json(std::string_view text, std::string_view what) {
+  try {
+    return nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    fail<config_error>(what, " is not UTF-8: ", in_quotes(text));
+  }
+}
+
+}  // namespace detail
+
 /// Writes a safetensors file atomically, tensors in the given order, data aligned to 8 bytes. Throws config_error for
 /// a name that is empty, taken, reserved or not UTF-8, or a format the container lacks; shape_error if bytes and
 /// shape disagree; io_error that names the path and the reason.
 inline void write_safetensors(const std::filesystem::path& path, std::span<const safetensors_output> tensors,
                               std::span<const std::pair<std::string, std::string>> metadata = {}) {
   std::vector<std::string_view> names;
-  const auto quote = [](const std::string& text, std::string_view what) {
-    try {
-      return nlohmann::json(text).dump();
-    } catch (const nlohmann::json::exception&) {
-      throw config_error(message(what, " is not UTF-8: ", in_quotes(text)));
-    }
-  };
   std::string out = "{";
   if (!metadata.empty()) {
     std::vector<std::string_view> keys;
     for (const auto& entry : metadata) keys.push_back(entry.first);
     if (const auto twice = name_index(std::move(keys)).duplicate()) {
-      throw config_error(message("metadata key ", in_quotes(*twice), " occurs more than once"));
+      fail<config_error>("metadata key ", in_quotes(*twice), " occurs more than once");
     }
     out += "\"__metadata__\":{";
     for (std::size_t i = 0; i < metadata.size(); ++i) {
       if (i != 0) out += ',';
-      out += quote(metadata[i].first, "metadata") + ":" + quote(metadata[i].second, "metadata");
+      out +=
+          detail::quote_json(metadata[i].first, "metadata") + ":" + detail::quote_json(metadata[i].second, "metadata");
     }
     out += '}';
   }
   std::uint64_t offset = 0;
   for (const safetensors_output& tensor : tensors) {
     const auto& info = quant::info(tensor.format);
-    if (tensor.name.empty()) throw config_error("a tensor needs a name");
-    if (tensor.name == "__metadata__") throw config_error("a tensor cannot be called '__metadata__'");
+    if (tensor.name.empty()) fail<config_error>("a tensor needs a name");
+    if (tensor.name == "__metadata__") fail<config_error>("a tensor cannot be called '__metadata__'");
     if (info.block_size != 1)
-      throw config_error(message("safetensors cannot hold ", info.name, " (tensor ", in_quotes(tensor.name), ")"));
+      fail<config_error>("safetensors cannot hold ", info.name, " (tensor ", in_quotes(tensor.name), ")");
     const auto elements = checked_product(tensor.shape);
     const auto bytes = elements ? quant::try_bytes_for(tensor.format, *elements) : std::nullopt;
     if (bytes != tensor.bytes.size()) {
-      throw shape_error(message("tensor ", in_quotes(tensor.name), ": shape ", shape_text(tensor.shape), " of ",
-                                info.name, " does not take the ", tensor.bytes.size(), " bytes given"));
+      fail<shape_error>("tensor ", in_quotes(tensor.name), ": shape ", shape_text(tensor.shape), " of ", info.name,
+                        " does not take the ", tensor.bytes.size(), " bytes given");
     }
     std::string type(info.name);
     for (char& c : type) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
     if (out.size() > 1) out += ',';
-    out += quote(tensor.name, "a tensor's name") + ":{\"dtype\":\"" + type +
-           "\",\"shape\":" + nlohmann::json(tensor.shape).dump() + ",\"data_offsets\":[" + std::to_string(offset) +
-           "," + std::to_string(offset + *bytes) + "]}";
+    out += detail::quote_json(tensor.name, "a tensor's name") + ":{\"dtype\":\"" + type +
+           "\",\"shape\":" + shape_text(tensor.shape) + ",\"data_offsets\":[" + std::to_string(offset) + "," +
+           std::to_string(offset + *bytes) + "]}";
     offset += *bytes;
     names.push_back(tensor.name);
   }
   out += '}';
   out.append((8 - out.size() % 8) % 8, ' ');
   const name_index index(std::move(names));
-  if (const auto twice = index.duplicate())
-    throw config_error(message("tensor ", in_quotes(*twice), " occurs more than once"));
+  if (const auto twice = index.duplicate()) fail<config_error>("tensor ", in_quotes(*twice), " occurs more than once");
 
   atomic_file file(path);
   file.number(static_cast<std::uint64_t>(out.size()));

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <runnel/core/error.hpp>
@@ -22,8 +25,8 @@ struct stored_tensor {
   /// How the values are coded; empty if the library has no codec for them (listing such a tensor works, loading does
   /// not).
   std::optional<quant::weight_format> format;
-  /// The type as the container spells it, such as `Q4_K` or `I64`; always set.
-  std::string type_name;
+  /// The type as the container spells it, such as `Q4_K` or `I64`; always set, and valid for ever.
+  std::string_view type_name;
   /// Row-major, outermost size first (the reverse of GGUF's order). Empty for a scalar; sizes may be zero.
   std::vector<std::uint64_t> shape;
   std::span<const std::byte> bytes;
@@ -48,5 +51,24 @@ struct stored_tensor {
     if (file != nullptr) file->release(file_offset, bytes.size());
   }
 };
+
+/// An index of the names of `tensors`, which must stay where they are.
+[[nodiscard]] inline name_index index_by_name(std::span<const stored_tensor> tensors) {
+  std::vector<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const stored_tensor& tensor : tensors) names.push_back(tensor.name);
+  return name_index(std::move(names));
+}
+
+/// The tensors of one file as their bytes follow one another; empty ones come first where they share a place.
+[[nodiscard]] inline std::vector<const stored_tensor*> in_file_order(std::span<const stored_tensor> tensors) {
+  std::vector<const stored_tensor*> order;
+  order.reserve(tensors.size());
+  for (const stored_tensor& tensor : tensors) order.push_back(&tensor);
+  std::sort(order.begin(), order.end(), [](const stored_tensor* a, const stored_tensor* b) {
+    return a->file_offset != b->file_offset ? a->file_offset < b->file_offset : a->bytes.size() < b->bytes.size();
+  });
+  return order;
+}
 
 }  // namespace runnel::io

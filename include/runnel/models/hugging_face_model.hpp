@@ -15,8 +15,8 @@ namespace detail {
 /// `rope_scaling` of Transformers 4, or `rope_parameters` of Transformers 5 (theta included).
 inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
   rope.theta = config.number_or("rope_theta", rope.theta);
-  const char* key = config.find("rope_parameters") != nullptr ? "rope_parameters" : "rope_scaling";
-  if (config.find(key) == nullptr) return;
+  const char* key = config.find("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  if (!config.find(key)) return;
   const auto scaling = config.object(key);
   rope.theta = scaling.number_or("rope_theta", rope.theta);
   const auto type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
@@ -29,8 +29,8 @@ inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
     rope.high_frequency_factor = scaling.number("high_freq_factor");
     rope.original_context = scaling.integer("original_max_position_embeddings");
   } else {
-    throw format_error(message(scaling.source_name(), ": ", scaling.path_to("rope_type"),
-                               ": expected default, linear or llama3, found ", type));
+    fail<format_error>(scaling.source_name(), ": ", scaling.path_to("rope_type"),
+                       ": expected default, linear or llama3, found ", type);
   }
   rope.factor = scaling.number("factor");
 }
@@ -48,8 +48,8 @@ inline void read_rope(const io::json_object& config, nn::rotary_config& rope) {
 
 /// Reads a decoder's config from a Hugging Face `config.json`. Throws format_error naming file and key.
 [[nodiscard]] inline model_config read_hugging_face_config(const std::filesystem::path& path) {
-  const auto root = io::read_json_file(path, io::most_config_bytes);
-  const io::json_object json(root, path.string());
+  const auto document = io::read_json_file(path, io::most_config_bytes);
+  const io::json_object json(document.root());
   model_config config;
   config.model_type = json.text("model_type");
   expect<format_error>(config.model_type == "llama", json.source_name(), ": model_type: expected llama, found ",

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <utility>
@@ -75,21 +76,15 @@ class weight_reader {
     return with_layer(name.*names_, layer) + part;
   }
 
-  [[nodiscard]] const io::stored_tensor& need(const std::string& name, std::vector<index_t> expected) const {
+  [[nodiscard]] const io::stored_tensor& need(const std::string& name, std::initializer_list<index_t> sizes) const {
     const io::stored_tensor* stored = find_(name);
     expect<format_error>(stored != nullptr, source_, ": tensor ", name, " is missing");
-    const bool same = std::equal(stored->shape.begin(), stored->shape.end(), expected.begin(), expected.end(),
-                                 [](std::uint64_t a, index_t b) { return a == static_cast<std::uint64_t>(b); });
-    expect<format_error>(same, source_, ": tensor ", name, ": expected shape ", listed(expected), ", found ",
-                         listed(stored->shape));
+    const std::vector<std::uint64_t> expected(sizes.begin(), sizes.end());
+    if (stored->shape != expected) {
+      fail<format_error>(source_, ": tensor ", name, ": expected shape ", io::shape_text(expected), ", found ",
+                         io::shape_text(stored->shape));
+    }
     return *stored;
-  }
-
-  template <class Sizes>
-  [[nodiscard]] static std::string listed(const Sizes& sizes) {
-    std::string out = "[";
-    for (std::size_t i = 0; i < sizes.size(); ++i) out += (i != 0 ? ", " : "") + std::to_string(sizes[i]);
-    return out + "]";
   }
 
   std::string source_;

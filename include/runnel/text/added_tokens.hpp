@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <runnel/io/checked.hpp>
 #include <runnel/unicode/categories.hpp>
 #include <runnel/unicode/utf8.hpp>
 
@@ -36,37 +37,44 @@ class added_token_finder {
   added_token_finder() = default;
 
   /// Takes tokens whose texts differ; empty ones are left out.
-  explicit added_token_finder(std::vector<entry> entries) : entries_(std::move(entries)) {
-    std::erase_if(entries_, [](const entry& candidate) { return candidate.text.empty(); });
-    std::sort(entries_.begin(), entries_.end(), [](const entry& a, const entry& b) { return a.text < b.text; });
-    for (const auto& added : entries_) begins_[static_cast<std::uint8_t>(added.text.front())] = true;
+  explicit added_token_finder(std::vector<entry> entries) {
+    std::vector<std::string_view> texts;
+    for (const entry& added : entries) texts.push_back(added.text);
+    const io::name_index by_text(std::move(texts));
+    for (const std::size_t place : by_text.order()) {
+      if (entries[place].text.empty()) continue;
+      begins_[static_cast<std::uint8_t>(entries[place].text.front())] = true;
+      entries_.push_back(std::move(entries[place]));
+    }
   }
 
   /// Whether there is no token to find.
   [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
 
-  /// Cuts `text` at the tokens that `wanted` lets through: calls `plain(std::string_view)` for what lies between (never
-  /// empty) and `added(std::int32_t id)` for them, in order.
-  template <class Plain, class Added>
-  void split(std::string_view text, filter wanted, Plain&& plain, Added&& added) const {
-    std::size_t done = 0;
-    for (std::size_t at = 0; at < text.size();) {
+  /// A token found: bytes [begin, end) of the text, the white space that it takes along included. `id` -1: none is
+  /// left, and both are the text's end.
+  struct match {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    std::int32_t id = -1;
+  };
+
+  /// The first token in `text` at or after byte `from` that `wanted` lets through.
+  [[nodiscard]] match next(std::string_view text, std::size_t from, filter wanted) const noexcept {
+    for (std::size_t at = from; at < text.size();) {
       const entry* const found = longest_at(text, at);
       if (found == nullptr) {
         ++at;
         continue;
       }
       std::size_t begin = at;
-      at += found->text.size();
+      std::size_t end = at += found->text.size();
       if (found->control ? !wanted.control : !wanted.user_defined) continue;
-      std::size_t end = at;
-      if (found->strip_left) begin = std::max(done, without_trailing_space(text.substr(0, begin)));
+      if (found->strip_left) begin = std::max(from, without_trailing_space(text.substr(0, begin)));
       if (found->strip_right) end += leading_space(text.substr(end));
-      if (begin > done) plain(text.substr(done, begin - done));
-      added(found->id);
-      done = at = end;
+      return {begin, end, found->id};
     }
-    if (done < text.size()) plain(text.substr(done));
+    return {text.size(), text.size(), -1};
   }
 
  private:

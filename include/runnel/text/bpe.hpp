@@ -27,19 +27,21 @@ class merge_table {
   merge_table() = default;
 
   /// Takes rules over ids in [0, vocabulary_size). Of several for one pair the one with the largest rank counts.
+  /// Linear.
   merge_table(std::vector<merge_rule> rules, std::size_t vocabulary_size) : rules_(std::move(rules)) {
-    std::sort(rules_.begin(), rules_.end(), [](const merge_rule& a, const merge_rule& b) {
-      if (a.left != b.left) return a.left < b.left;
-      if (a.right != b.right) return a.right < b.right;
-      return a.rank > b.rank;
-    });
-    const auto same_pair = [](const merge_rule& a, const merge_rule& b) {
-      return a.left == b.left && a.right == b.right;
-    };
-    rules_.erase(std::unique(rules_.begin(), rules_.end(), same_pair), rules_.end());
-    first_of_left_.assign(vocabulary_size + 1, 0);
-    for (const auto& rule : rules_) ++first_of_left_[static_cast<std::size_t>(rule.left) + 1];
-    for (std::size_t id = 0; id < vocabulary_size; ++id) first_of_left_[id + 1] += first_of_left_[id];
+    std::vector<merge_rule> by_right(rules_.size());
+    order_by(&merge_rule::right, rules_, by_right, vocabulary_size);
+    order_by(&merge_rule::left, by_right, rules_, vocabulary_size);
+    std::size_t kept = 0;
+    for (const merge_rule& rule : rules_) {
+      const bool again = kept > 0 && rules_[kept - 1].left == rule.left && rules_[kept - 1].right == rule.right;
+      if (!again)
+        rules_[kept++] = rule;
+      else if (rule.rank > rules_[kept - 1].rank)
+        rules_[kept - 1] = rule;
+    }
+    rules_.resize(kept);
+    first_of_left_ = count_before(&merge_rule::left, rules_, vocabulary_size);
   }
 
   /// The rule for a pair, or null.
@@ -55,6 +57,24 @@ class merge_table {
   [[nodiscard]] std::size_t size() const noexcept { return rules_.size(); }
 
  private:
+  using id_member = std::int32_t merge_rule::*;
+
+  /// For each id, how many rules have a lower one; and how many there are.
+  [[nodiscard]] static std::vector<std::uint32_t> count_before(id_member id, const std::vector<merge_rule>& rules,
+                                                               std::size_t num_ids) {
+    std::vector<std::uint32_t> counts(num_ids + 1);
+    for (const auto& rule : rules) ++counts[static_cast<std::size_t>(rule.*id) + 1];
+    for (std::size_t i = 0; i < num_ids; ++i) counts[i + 1] += counts[i];
+    return counts;
+  }
+
+  /// Writes `from` to `to`, of the same size, in the order of an id; those with the same one keep their order.
+  static void order_by(id_member id, const std::vector<merge_rule>& from, std::vector<merge_rule>& to,
+                       std::size_t num_ids) {
+    auto next = count_before(id, from, num_ids);
+    for (const auto& rule : from) to[next[static_cast<std::size_t>(rule.*id)]++] = rule;
+  }
+
   std::vector<merge_rule> rules_;
   std::vector<std::uint32_t> first_of_left_;
 };

@@ -50,18 +50,28 @@ inline constexpr auto alphabet_bytes = invert_byte_alphabet();
   return out;
 }
 
+/// Appends the bytes that `text` means in GPT-2's alphabet; or nothing, and returns false, where one of its characters
+/// is not in it.
+inline bool append_from_byte_alphabet(std::string& out, std::string_view text) {
+  const std::size_t before = out.size();
+  for (std::size_t at = 0; at < text.size();) {
+    const auto step = unicode::decode(text, at);
+    const bool known = step.kind == unicode::sequence_kind::valid && step.code_point < detail::alphabet_bytes.size() &&
+                       detail::alphabet_bytes[step.code_point] >= 0;
+    if (!known) {
+      out.resize(before);
+      return false;
+    }
+    out.push_back(static_cast<char>(static_cast<std::uint8_t>(detail::alphabet_bytes[step.code_point])));
+    at += step.length;
+  }
+  return true;
+}
+
 /// The bytes that `text` means in GPT-2's alphabet, or nothing where one of its characters is not in it.
 [[nodiscard]] inline std::optional<std::string> from_byte_alphabet(std::string_view text) {
   std::string out;
-  out.reserve(text.size());
-  for (std::size_t at = 0; at < text.size();) {
-    const auto step = unicode::decode(text, at);
-    if (step.kind != unicode::sequence_kind::valid || step.code_point >= detail::alphabet_bytes.size()) return {};
-    const auto byte = detail::alphabet_bytes[step.code_point];
-    if (byte < 0) return {};
-    out.push_back(static_cast<char>(static_cast<std::uint8_t>(byte)));
-    at += step.length;
-  }
+  if (!append_from_byte_alphabet(out, text)) return {};
   return out;
 }
 

@@ -9,8 +9,6 @@
 #include <string_view>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <runnel/core/error.hpp>
 #include <runnel/io/json.hpp>
 #include <runnel/text/tokenizer.hpp>
@@ -85,7 +83,7 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
     if (row[0] == name) return detail::make_chat_format(row);
     names += message(names.empty() ? "" : ", ", row[0]);
   }
-  throw config_error(message("chat format \"", name, "\" is unknown, expected one of ", names));
+  fail<config_error>("chat format \"", name, "\" is unknown, expected one of ", names);
 }
 
 /// The built-in format that a vocabulary's chat template asks for, if its special tokens exist; else `plain`.
@@ -111,9 +109,10 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
 /// A format in JSON: an object with the string members of `chat_format`, of which `source_prefix`, which must contain
 /// `{instruction}` once, and `target_prefix` are needed. \throws format_error
 [[nodiscard]] inline chat_format parse_chat_format(std::string_view text, const std::string& source_name) {
-  const auto root = io::parse_json(text, source_name);
-  const io::json_object object(root, source_name);
-  for (const auto& [key, value] : root.items()) {
+  const io::json_document document(text, source_name);
+  const io::json_object object(document.root());
+  for (const auto member : object.members()) {
+    const auto key = member.name();
     const bool known = key == "name" || key == "source_prefix" || key == "source_suffix" || key == "target_prefix" ||
                        key == "target_suffix" || key == "word_separator";
     expect<format_error>(known, source_name, ": \"", key,

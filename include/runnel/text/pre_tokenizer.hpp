@@ -208,8 +208,7 @@ inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 12>
     supported += (supported.empty() ? "" : ", ");
     supported += known;
   }
-  throw format_error(
-      message(source_name, ": pre-tokenizer \"", name, "\" is not supported, expected one of ", supported));
+  fail<format_error>(source_name, ": pre-tokenizer \"", name, "\" is not supported, expected one of ", supported);
 }
 
 }  // namespace runnel::text

@@ -10,7 +10,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include <runnel/text/added_tokens.hpp>
 #include <runnel/text/bpe.hpp>
 #include <runnel/text/byte_alphabet.hpp>
+#include <runnel/text/token_index.hpp>
 #include <runnel/text/tokenizer_data.hpp>
 #include <runnel/unicode/normalization.hpp>
 
@@ -60,7 +60,7 @@ class tokenizer {
     expect_format(data_.types.size() == data_.tokens.size(), "there are ", data_.types.size(), " token types for ",
                   data_.tokens.size(), " tokens");
     check_ids();
-    build_ids();
+    build_index();
     build_pieces();
     build_bytes();
     build_merges();
@@ -91,23 +91,9 @@ class tokenizer {
       expect(data_.bos.has_value(), data_.source_name, ": a bos token was asked for, but the vocabulary has none");
       ids.push_back(*data_.bos);
     }
-    bpe_merger merger(merges_);
-    std::string run;
-    const auto end_run = [&] {
-      encode_run(run, options.missing, merger, ids);
-      run.clear();
-    };
-    const auto plain = [&](std::string_view text) { run += text; };
-    const auto added = [&](std::int32_t id) {
-      end_run();
-      ids.push_back(id);
-    };
-    for (const auto& part : parts) {
-      const added_token_finder::filter wanted{part.parse_special, part.parse_user_defined};
-      const auto rest = [&](std::string_view text) { split_normalized(text, wanted, plain, added); };
-      added_.split(part.text, wanted, rest, added);
-    }
-    end_run();
+    encoding state{ids, bpe_merger(merges_), {}, options.missing};
+    for (const auto& part : parts) encode_part(part, state);
+    end_run(state);
     return ids;
   }
 
@@ -140,8 +126,8 @@ class tokenizer {
 
   /// Id of a token given as the file writes it, such as `<|im_end|>`.
   [[nodiscard]] std::optional<std::int32_t> find(std::string_view token) const {
-    const auto found = ids_.find(token);
-    return found == ids_.end() ? std::nullopt : std::optional(found->second);
+    const std::int32_t id = index_.find(token, data_.tokens);
+    return id < 0 ? std::nullopt : std::optional(id);
   }
 
   /// Number of ids: all are in [0, vocabulary_size()).
@@ -200,8 +186,7 @@ class tokenizer {
     check_id("missing byte", data_.missing_byte);
     for (const auto id : data_.eos_ids) check_id("eos", id);
     for (const auto& rule : data_.added_rules) check_id("added token", rule.id);
-    std::sort(data_.eos_ids.begin(), data_.eos_ids.end());
-    data_.eos_ids.erase(std::unique(data_.eos_ids.begin(), data_.eos_ids.end()), data_.eos_ids.end());
+    sort_eos();
     expect_format(!data_.add_bos || data_.bos.has_value(), "bos is to be added, but no bos id is given");
     for (std::size_t id = 0; id < data_.types.size(); ++id) {
       const auto type = static_cast<std::int32_t>(data_.types[id]);
@@ -209,17 +194,30 @@ class tokenizer {
     }
   }
 
-  void build_ids() {
-    ids_.reserve(data_.tokens.size());
-    for (std::size_t id = 0; id < data_.tokens.size(); ++id) {
-      if (data_.tokens[id].empty()) data_.types[id] = token_type::unused;
-      if (data_.types[id] == token_type::unused) continue;
-      const auto [earlier, is_new] = ids_.emplace(data_.tokens[id], static_cast<std::int32_t>(id));
-      expect_format(is_new, "tokens ", earlier->second, " and ", id, " are both \"", data_.tokens[id], '"');
+  // Puts the eos ids in order, each once.
+  void sort_eos() {
+    std::vector<char> ends(data_.tokens.size());
+    for (const auto id : data_.eos_ids) ends[static_cast<std::size_t>(id)] = 1;
+    data_.eos_ids.clear();
+    for (std::size_t id = 0; id < ends.size(); ++id) {
+      if (ends[id] != 0) data_.eos_ids.push_back(static_cast<std::int32_t>(id));
     }
-    // Unused ids can still be asked for by name where no other token has it.
+  }
+
+  void build_index() {
+    index_ = token_index(data_.tokens.size());
     for (std::size_t id = 0; id < data_.tokens.size(); ++id) {
-      if (!data_.tokens[id].empty()) ids_.emplace(data_.tokens[id], static_cast<std::int32_t>(id));
+      auto& type = data_.types[id];
+      if (data_.tokens[id].empty()) {
+        type = token_type::unused;
+        continue;
+      }
+      std::int32_t& known = index_.place(data_.tokens[id], data_.tokens);
+      const bool is_taken = known >= 0 && data_.types[static_cast<std::size_t>(known)] != token_type::unused;
+      expect_format(!is_taken || type == token_type::unused, "tokens ", known, " and ", id, " are both \"",
+                    data_.tokens[id], '"');
+      // An unused id can be asked for by name where no other token has it.
+      if (known < 0 || (!is_taken && type != token_type::unused)) known = static_cast<std::int32_t>(id);
     }
   }
 
@@ -243,11 +241,10 @@ class tokenizer {
       const auto byte = data_.types[id] == token_type::byte ? parse_byte_token(token) : std::nullopt;
       if (byte) {
         piece_bytes_.push_back(*byte);
-      } else if (is_markup(data_.types[id]) || data_.types[id] == token_type::user_defined) {
-        piece_bytes_ += token;
-      } else {
+      } else if (is_markup(data_.types[id]) || data_.types[id] == token_type::user_defined ||
+                 !append_from_byte_alphabet(piece_bytes_, token)) {
         // A token with characters outside the alphabet stands for its own text.
-        piece_bytes_ += from_byte_alphabet(token).value_or(token);
+        piece_bytes_ += token;
       }
     }
     piece_begins_.push_back(piece_bytes_.size());
@@ -275,16 +272,10 @@ class tokenizer {
     expect_format(data_.merges.size() <= std::numeric_limits<std::uint32_t>::max(), "there are too many merges");
     std::string merged;
     for (std::size_t rank = 0; rank < data_.merges.size(); ++rank) {
-      const auto& left = data_.merges[rank].first;
-      const auto& right = data_.merges[rank].second;
-      const auto id_of = [&](const std::string& token) {
-        const auto found = find(token);
-        expect_format(found.has_value(), "merge ", rank, " (\"", left, "\" and \"", right, "\") needs the token \"",
-                      token, "\", which the vocabulary lacks");
-        return *found;
-      };
-      merged = left + right;
-      const merge_rule rule{id_of(left), id_of(right), id_of(merged), static_cast<std::uint32_t>(rank)};
+      const auto& [left, right] = data_.merges[rank];
+      merged.assign(left).append(right);
+      const merge_rule rule{merge_token(left, rank), merge_token(right, rank), merge_token(merged, rank),
+                            static_cast<std::uint32_t>(rank)};
       // Text never becomes markup, whatever the merges say.
       if (can_be_text(rule.left) && can_be_text(rule.right) && can_be_text(rule.merged)) rules.push_back(rule);
     }
@@ -292,17 +283,27 @@ class tokenizer {
     data_.merges = {};
   }
 
+  // Id of a token that merge `rank` needs.
+  [[nodiscard]] std::int32_t merge_token(const std::string& token, std::size_t rank) const {
+    const std::int32_t id = index_.find(token, data_.tokens);
+    expect_format(id >= 0, "merge ", rank, " (\"", data_.merges[rank].first, "\" and \"", data_.merges[rank].second,
+                  "\") needs the token \"", token, "\", which the vocabulary lacks");
+    return id;
+  }
+
   void build_added() {
-    std::unordered_map<std::int32_t, const added_token_rule*> rules;
-    for (const auto& rule : data_.added_rules) rules.emplace(rule.id, &rule);
+    std::vector<const added_token_rule*> rules(data_.tokens.size());
+    for (const auto& rule : data_.added_rules) {
+      auto& first = rules[static_cast<std::size_t>(rule.id)];
+      if (first == nullptr) first = &rule;
+    }
     std::vector<added_token_finder::entry> raw;
     std::vector<added_token_finder::entry> normalized;
     for (std::size_t place = 0; place < data_.tokens.size(); ++place) {
       const bool control = is_markup(data_.types[place]);
       if (!control && data_.types[place] != token_type::user_defined) continue;
       const auto id = static_cast<std::int32_t>(place);
-      const auto found = rules.find(id);
-      const added_token_rule rule = found == rules.end() ? added_token_rule{} : *found->second;
+      const added_token_rule rule = rules[place] == nullptr ? added_token_rule{} : *rules[place];
       auto text = rule.normalized && data_.nfc ? unicode::nfc(data_.tokens[place]) : data_.tokens[place];
       (rule.normalized ? normalized : raw).push_back({std::move(text), id, control, rule.strip_left, rule.strip_right});
     }
@@ -310,34 +311,65 @@ class tokenizer {
     normalized_added_ = added_token_finder(std::move(normalized));
   }
 
-  template <class Plain, class Added>
-  void split_normalized(std::string_view text, added_token_finder::filter wanted, const Plain& plain,
-                        const Added& added) const {
-    if (normalized_added_.empty()) return plain(text);
+  // A text on its way to ids: `run` is what was read since the last added token.
+  struct encoding {
+    std::vector<std::int32_t>& ids;
+    bpe_merger merger;
+    std::string run;
+    missing_byte_policy missing;
+  };
+
+  void encode_part(const text_part& part, encoding& state) const {
+    const added_token_finder::filter wanted{part.parse_special, part.parse_user_defined};
+    for (std::size_t at = 0; at < part.text.size();) {
+      const auto found = added_.next(part.text, at, wanted);
+      encode_normalized(part.text.substr(at, found.begin - at), wanted, state);
+      if (found.id >= 0) add_token(found.id, state);
+      at = found.end;
+    }
+  }
+
+  // Text between added tokens, in which those that are looked for after normalisation may be.
+  void encode_normalized(std::string_view text, added_token_finder::filter wanted, encoding& state) const {
+    if (normalized_added_.empty()) {
+      state.run += text;
+      return;
+    }
     const std::string form = data_.nfc ? unicode::nfc(text) : std::string();
-    normalized_added_.split(data_.nfc ? std::string_view(form) : text, wanted, plain, added);
+    if (data_.nfc) text = form;
+    for (std::size_t at = 0; at < text.size();) {
+      const auto found = normalized_added_.next(text, at, wanted);
+      state.run += text.substr(at, found.begin - at);
+      if (found.id >= 0) add_token(found.id, state);
+      at = found.end;
+    }
   }
 
-  void encode_run(std::string_view run, missing_byte_policy missing, bpe_merger& merger,
-                  std::vector<std::int32_t>& ids) const {
-    if (run.empty()) return;
-    const std::string form = data_.nfc ? unicode::nfc(run) : std::string();
-    for_each_piece(data_.pre_tokenizer, data_.nfc ? std::string_view(form) : run,
-                   [&](std::string_view piece) { encode_piece(piece, missing, merger, ids); });
+  void add_token(std::int32_t id, encoding& state) const {
+    end_run(state);
+    state.ids.push_back(id);
   }
 
-  void encode_piece(std::string_view piece, missing_byte_policy missing, bpe_merger& merger,
-                    std::vector<std::int32_t>& ids) const {
+  void end_run(encoding& state) const {
+    if (state.run.empty()) return;
+    if (data_.nfc) state.run = unicode::nfc(state.run);
+    for_each_piece(data_.pre_tokenizer, state.run, [&](std::string_view piece) { encode_piece(piece, state); });
+    state.run.clear();
+  }
+
+  void encode_piece(std::string_view piece, encoding& state) const {
     if (data_.ignore_merges) {
       const auto whole = find(to_byte_alphabet(piece));
-      if (whole && data_.types[static_cast<std::size_t>(*whole)] == token_type::normal) return ids.push_back(*whole);
+      if (whole && data_.types[static_cast<std::size_t>(*whole)] == token_type::normal)
+        return state.ids.push_back(*whole);
     }
+    bpe_merger& merger = state.merger;
     merger.clear();
     for (const char byte : piece) {
       const auto value = static_cast<std::uint8_t>(byte);
       auto id = byte_ids_[value];
       if (id < 0) {
-        expect(missing == missing_byte_policy::as_vocabulary, data_.source_name, ": the text has byte ",
+        expect(state.missing == missing_byte_policy::as_vocabulary, data_.source_name, ": the text has byte ",
                static_cast<int>(value), ", which no token of the vocabulary can make");
         if (!data_.missing_byte) continue;
         id = *data_.missing_byte;
@@ -345,11 +377,11 @@ class tokenizer {
       }
       merger.push(id);
     }
-    merger.finish(ids);
+    merger.finish(state.ids);
   }
 
   tokenizer_data data_;
-  std::unordered_map<std::string_view, std::int32_t> ids_;  // views into data_.tokens, whose strings do not move
+  token_index index_;  // of data_.tokens
   std::string piece_bytes_;
   std::vector<std::size_t> piece_begins_;
   std::array<std::int32_t, 256> byte_ids_{};

@@ -13,8 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <runnel/core/error.hpp>
 #include <runnel/io/json.hpp>
 #include <runnel/text/tokenizer_data.hpp>
@@ -40,9 +38,9 @@ inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 3> 
 /// Reads one parsed tokenizer.json into a `tokenizer_data`.
 class tokenizer_json_reader {
  public:
-  tokenizer_json_reader(const nlohmann::json& root, const std::string& source_name)
-      : root_(root, source_name), model_(root_.object("model")) {
-    data_.source_name = source_name;
+  explicit tokenizer_json_reader(const io::json_document& document)
+      : root_(document.root()), model_(root_.object("model")) {
+    data_.source_name = document.source_name();
   }
 
   [[nodiscard]] tokenizer_data read() && {
@@ -51,17 +49,17 @@ class tokenizer_json_reader {
     read_added_tokens();
     read_merges();
     read_unknown();
-    if (const auto* const normalizer = root_.find("normalizer")) read_normalizer(*normalizer, "normalizer");
+    if (root_.find("normalizer")) read_normalizer();
     read_pre_tokenizer();
-    check_decoder();
-    if (const auto* const processor = root_.find("post_processor")) read_post_processor(*processor);
+    if (root_.find("decoder")) check_decoder();
+    if (root_.find("post_processor")) read_post_processor();
     return std::move(data_);
   }
 
  private:
   template <class... Parts>
   [[noreturn]] void fail(const Parts&... parts) const {
-    throw format_error(message(data_.source_name, ": ", parts...));
+    runnel::fail<format_error>(data_.source_name, ": ", parts...);
   }
 
   void check_model() const {
@@ -70,15 +68,14 @@ class tokenizer_json_reader {
     if (model_.flag_or("byte_fallback", false)) {
       fail("model.byte_fallback (as SentencePiece has it) is not supported yet, expected byte-level BPE");
     }
-    for (const auto* const key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!model_.text_or(key, "").empty()) fail("model.", key, " is not supported, expected none");
     }
-    const auto* const dropout = model_.find("dropout");
-    if (dropout != nullptr && *dropout != 0) fail("model.dropout makes ids random and is not supported");
+    if (model_.number_or("dropout", 0) != 0) fail("model.dropout makes ids random and is not supported");
   }
 
   // Places a token; ids may leave holes, but not so many that a small file makes a large table.
-  void place(std::string token, std::int32_t id, std::size_t num_entries, token_type type) {
+  void place(std::string_view token, std::int32_t id, std::size_t num_entries, token_type type) {
     const auto at = static_cast<std::size_t>(id);
     constexpr std::size_t most_holes = 65536;
     if (at >= num_entries + most_holes) {
@@ -91,27 +88,29 @@ class tokenizer_json_reader {
     if (data_.types[at] != token_type::unused && data_.tokens[at] != token) {
       fail("tokens \"", data_.tokens[at], "\" and \"", token, "\" both have id ", id);
     }
-    data_.tokens[at] = std::move(token);
+    data_.tokens[at] = token;
     data_.types[at] = type;
   }
 
   void read_vocabulary() {
     const auto vocabulary = model_.object("vocab");
-    if (vocabulary.value().empty()) fail("model.vocab is empty");
-    const std::size_t count = vocabulary.value().size();
+    const io::json_value members = vocabulary.members();
+    const std::size_t count = members.size();
+    if (count == 0) fail("model.vocab is empty");
     data_.tokens.reserve(count);
     data_.types.reserve(count);
-    for (const auto& [token, id] : vocabulary.value().items()) {
-      place(token, vocabulary.to_id(id, "model.vocab of \"" + token + "\""), count, token_type::normal);
+    for (const auto id : members) {
+      place(id.name(), io::json_object::to_id(id, "model.vocab", id.name()), count, token_type::normal);
     }
   }
 
   void read_added_tokens() {
-    if (root_.find("added_tokens") == nullptr) return;
-    const auto& list = root_.array("added_tokens");
+    if (!root_.find("added_tokens")) return;
+    const auto list = root_.array("added_tokens");
     const std::size_t count = data_.tokens.size() + list.size();
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      const io::json_object token(list[i], data_.source_name, message("added_tokens[", i, ']'));
+    std::size_t i = 0;
+    for (const auto added : list) {
+      const io::json_object token(added, message("added_tokens[", i++, ']'));
       added_token_rule rule;
       rule.id = token.id("id");
       rule.strip_left = token.flag_or("lstrip", false);
@@ -125,57 +124,60 @@ class tokenizer_json_reader {
   }
 
   void read_merges() {
-    const auto& list = model_.array("merges");
+    const auto list = model_.array("merges");
     data_.merges.reserve(list.size());
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      const auto& merge = list[i];
-      if (merge.is_string()) {
-        const auto& both = merge.get_ref<const std::string&>();
-        const auto space = both.find(' ', 1);
-        if (space == std::string::npos) model_.fail(message("model.merges[", i, ']'), "two tokens and a space", merge);
-        data_.merges.emplace_back(both.substr(0, space), both.substr(space + 1));
-      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-        data_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
+    std::size_t i = 0;
+    for (const auto merge : list) {
+      const auto fail = [&](std::string_view expected) {
+        io::json_object::fail(message("model.merges[", i, ']'), expected, merge);
+      };
+      if (const auto both = merge.text()) {
+        const auto space = both->find(' ', 1);
+        if (space == std::string_view::npos) fail("two tokens and a space");
+        data_.merges.emplace_back(both->substr(0, space), both->substr(space + 1));
       } else {
-        model_.fail(message("model.merges[", i, ']'), "\"a b\" or [\"a\", \"b\"]", merge);
+        if (!merge.is_array() || merge.size() != 2) fail("\"a b\" or [\"a\", \"b\"]");
+        auto part = merge.begin();
+        const auto left = (*part).text();
+        const auto right = (*++part).text();
+        if (!left || !right) fail("\"a b\" or [\"a\", \"b\"]");
+        data_.merges.emplace_back(*left, *right);
       }
+      ++i;
     }
   }
 
-  [[nodiscard]] std::int32_t need_token(const std::string& token, std::string_view where) const {
+  [[nodiscard]] std::int32_t need_token(std::string_view token, std::string_view where) const {
     const auto found = std::find(data_.tokens.begin(), data_.tokens.end(), token);
     if (found == data_.tokens.end()) fail(where, ": token \"", token, "\" is not in the vocabulary");
     return static_cast<std::int32_t>(found - data_.tokens.begin());
   }
 
   void read_unknown() {
-    if (model_.find("unk_token") == nullptr) return;
+    if (!model_.find("unk_token")) return;
     data_.unknown = data_.missing_byte = need_token(model_.text("unk_token"), "model.unk_token");
     data_.fuse_missing = model_.flag_or("fuse_unk", false);
   }
 
-  // Members of a Sequence, or the value itself.
-  [[nodiscard]] static std::vector<const nlohmann::json*> steps_of(const io::json_object& value, const char* key) {
-    std::vector<const nlohmann::json*> steps;
-    if (value.text("type") != "Sequence") return {&value.value()};
-    for (const auto& step : value.array(key)) steps.push_back(&step);
+  // The steps of member `key`, which is one or a Sequence that holds them under the name `list`.
+  [[nodiscard]] std::vector<io::json_object> steps_of(std::string_view key, std::string_view list) const {
+    const auto member = root_.object(key);
+    if (member.text("type") != "Sequence") return {member};
+    std::vector<io::json_object> steps;
+    for (const auto step : member.array(list)) steps.emplace_back(step, std::string(key));
     return steps;
   }
 
-  void read_normalizer(const nlohmann::json& value, const std::string& where) {
-    for (const auto* const step : steps_of({value, data_.source_name, where}, "normalizers")) {
-      const auto type = io::json_object(*step, data_.source_name, where).text("type");
-      if (type != "NFC") fail(where, " \"", type, "\" is not supported, expected NFC or none");
+  void read_normalizer() {
+    for (const auto& step : steps_of("normalizer", "normalizers")) {
+      const auto& type = step.text("type");
+      if (type != "NFC") fail("normalizer \"", type, "\" is not supported, expected NFC or none");
       data_.nfc = true;
     }
   }
 
   void read_pre_tokenizer() {
-    const auto outer = root_.object("pre_tokenizer");
-    std::vector<io::json_object> steps;
-    for (const auto* const step : steps_of(outer, "pretokenizers")) {
-      steps.emplace_back(*step, data_.source_name, "pre_tokenizer");
-    }
+    const auto steps = steps_of("pre_tokenizer", "pretokenizers");
     if (steps.empty() || steps.back().text("type") != "ByteLevel") {
       fail("pre_tokenizer ", steps.empty() ? "(none)" : steps.back().text("type"),
            " is not supported yet, expected one that ends with ByteLevel (byte-level BPE)");
@@ -209,25 +211,21 @@ class tokenizer_json_reader {
   }
 
   void check_decoder() const {
-    const auto* const decoder = root_.find("decoder");
-    if (decoder == nullptr) return;
-    for (const auto* const step : steps_of({*decoder, data_.source_name, "decoder"}, "decoders")) {
-      const auto type = io::json_object(*step, data_.source_name, "decoder").text("type");
+    for (const auto& step : steps_of("decoder", "decoders")) {
+      const auto& type = step.text("type");
       if (type != "ByteLevel") fail("decoder \"", type, "\" is not supported yet, expected ByteLevel (byte-level BPE)");
     }
   }
 
   // A template that begins with a special token is how a vocabulary says that texts begin with bos.
-  void read_post_processor(const nlohmann::json& value) {
-    const std::string where = "post_processor";
-    for (const auto* const step : steps_of({value, data_.source_name, where}, "processors")) {
-      const io::json_object processor(*step, data_.source_name, where);
+  void read_post_processor() {
+    for (const auto& processor : steps_of("post_processor", "processors")) {
       if (processor.text("type") != "TemplateProcessing") continue;
-      const auto& single = processor.array("single");
-      if (single.empty()) continue;
-      const io::json_object first(single[0], data_.source_name, where + ".single[0]");
-      if (first.find("SpecialToken") == nullptr) continue;
-      data_.bos = need_token(first.object("SpecialToken").text("id"), where);
+      const auto single = processor.array("single");
+      if (single.size() == 0) continue;
+      const io::json_object first(*single.begin(), "post_processor.single[0]");
+      if (!first.find("SpecialToken")) continue;
+      data_.bos = need_token(first.object("SpecialToken").text("id"), "post_processor");
       data_.add_bos = true;
     }
   }
@@ -260,10 +258,10 @@ class tokenizer_companions {
   }
 
   // A token is written as its text or as an object with its `content`.
-  [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, const char* key) const {
-    const auto* const member = config.find(key);
-    if (member == nullptr) return {};
-    const auto token = member->is_object() ? config.object(key).text("content") : config.text(key);
+  [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, std::string_view key) const {
+    const auto member = config.find(key);
+    if (!member) return {};
+    const std::string_view token = member->is_object() ? config.object(key).text("content") : config.text(key);
     const auto found = std::find(data_->tokens.begin(), data_->tokens.end(), token);
     expect<format_error>(found != data_->tokens.end(), config.source_name(), ": ", key, ": token \"", token,
                          "\" is not in the vocabulary of ", data_->source_name);
@@ -273,8 +271,8 @@ class tokenizer_companions {
   void read_tokenizer_config() {
     const auto path = folder_ / "tokenizer_config.json";
     if (!exists(path)) return;
-    const auto root = io::read_json_file(path, io::most_config_bytes);
-    const io::json_object config(root, path.string());
+    const auto document = io::read_json_file(path, io::most_config_bytes);
+    const io::json_object config(document.root());
     if (const auto id = token_at(config, "bos_token")) data_->bos = id;
     if (const auto id = token_at(config, "unk_token")) data_->unknown = id;
     if (const auto id = token_at(config, "pad_token")) data_->padding = id;
@@ -284,30 +282,31 @@ class tokenizer_companions {
   }
 
   void read_chat_template(const io::json_object& config) {
-    const auto* const member = config.find("chat_template");
-    if (member == nullptr) return;
+    const auto member = config.find("chat_template");
+    if (!member) return;
     if (!member->is_array()) {
       data_->chat_template = config.text("chat_template");
       return;
     }
-    for (std::size_t i = 0; i < member->size(); ++i) {
-      const io::json_object named((*member)[i], config.source_name(), message("chat_template[", i, ']'));
-      if (i == 0 || named.text("name") == "default") data_->chat_template = named.text("template");
+    std::size_t i = 0;
+    for (const auto one : *member) {
+      const io::json_object named(one, message("chat_template[", i, ']'));
+      if (i++ == 0 || named.text("name") == "default") data_->chat_template = named.text("template");
     }
   }
 
   void read_generation_config() {
     const auto path = folder_ / "generation_config.json";
     if (!exists(path)) return;
-    const auto root = io::read_json_file(path, io::most_config_bytes);
-    const io::json_object config(root, path.string());
-    const auto* const eos = config.find("eos_token_id");
-    if (eos == nullptr) return;
+    const auto document = io::read_json_file(path, io::most_config_bytes);
+    const io::json_object config(document.root());
+    const auto eos = config.find("eos_token_id");
+    if (!eos) return;
     if (!eos->is_array()) {
       data_->eos_ids.push_back(config.id("eos_token_id"));
       return;
     }
-    for (const auto& id : *eos) data_->eos_ids.push_back(config.to_id(id, "eos_token_id"));
+    for (const auto id : *eos) data_->eos_ids.push_back(io::json_object::to_id(id, "eos_token_id"));
   }
 
   std::filesystem::path folder_;
@@ -320,8 +319,8 @@ class tokenizer_companions {
 /// Llama 3, Qwen2 or SmolLM, which is recognised by its structure.
 /// \throws format_error naming `source_name`, the key, what was expected and what was found
 [[nodiscard]] inline tokenizer_data parse_tokenizer_json(std::string_view text, const std::string& source_name) {
-  const auto root = io::parse_json(text, source_name);
-  return detail::tokenizer_json_reader(root, source_name).read();
+  const io::json_document document(text, source_name);
+  return detail::tokenizer_json_reader(document).read();
 }
 
 /// The vocabulary in a `tokenizer.json`, given as that file or the folder that holds it; what `tokenizer_config.json`
@@ -331,8 +330,8 @@ class tokenizer_companions {
 [[nodiscard]] inline tokenizer_data read_tokenizer_json(std::filesystem::path path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) path /= "tokenizer.json";
-  const auto root = io::read_json_file(path, detail::most_tokenizer_bytes);
-  auto data = detail::tokenizer_json_reader(root, path.string()).read();
+  const auto document = io::read_json_file(path, detail::most_tokenizer_bytes);
+  auto data = detail::tokenizer_json_reader(document).read();
   detail::tokenizer_companions(path.parent_path(), data).read();
   return data;
 }

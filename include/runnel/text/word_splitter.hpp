@@ -30,7 +30,7 @@ enum class text_unit : std::uint8_t {
   for (const auto& [known, unit] : names) {
     if (known == name) return unit;
   }
-  throw config_error(message("source unit \"", name, "\" is unknown, expected one of word, char, token"));
+  fail<config_error>("source unit \"", name, "\" is unknown, expected one of word, char, token");
 }
 
 /// Cuts text that arrives in chunks of any size into units. A unit is given out once it is certain to be complete: a

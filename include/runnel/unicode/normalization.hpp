@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -80,16 +81,23 @@ inline void decompose(char32_t c, std::vector<ranked_code_point>& out) {
   return found != compositions.end() && pair_of(*found) == key ? static_cast<char32_t>(decompositions[*found][0]) : 0;
 }
 
-/// Sorts marks by class within each run of marks, keeping the order of equals.
+/// Sorts marks by class within each run of marks, keeping the order of equals. Linear.
 inline void reorder(std::vector<ranked_code_point>& points) {
-  for (auto begin = points.begin(); begin != points.end();) {
-    if (begin->rank == 0) {
-      ++begin;
-      continue;
+  std::vector<ranked_code_point> run;
+  for (std::size_t begin = 0; begin < points.size();) {
+    std::size_t end = begin;
+    bool sorted = true;
+    for (; end < points.size() && points[end].rank != 0; ++end)
+      sorted = sorted && (end == begin || points[end - 1].rank <= points[end].rank);
+    if (!sorted) {
+      run.assign(points.begin() + static_cast<std::ptrdiff_t>(begin),
+                 points.begin() + static_cast<std::ptrdiff_t>(end));
+      std::array<std::size_t, 257> place{};
+      for (const auto& point : run) ++place[point.rank + std::size_t{1}];
+      for (std::size_t rank = 0; rank < 256; ++rank) place[rank + 1] += place[rank];
+      for (const auto& point : run) points[begin + place[point.rank]++] = point;
     }
-    const auto end = std::find_if(begin, points.end(), [](const auto& point) { return point.rank == 0; });
-    std::stable_sort(begin, end, [](const auto& left, const auto& right) { return left.rank < right.rank; });
-    begin = end;
+    begin = end + 1;
   }
 }
 

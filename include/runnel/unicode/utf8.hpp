@@ -71,8 +71,10 @@ struct lead_byte {
 
 /// Appends the UTF-8 of `code_point`; a surrogate or a value above U+10FFFF becomes U+FFFD.
 inline void append(std::string& out, char32_t code_point) {
-  const auto put = [&](char32_t byte) { out.push_back(static_cast<char>(static_cast<std::uint8_t>(byte))); };
   if (code_point > 0x10FFFF || (code_point >= 0xD800 && code_point <= 0xDFFF)) code_point = 0xFFFD;
+  char bytes[4];
+  std::size_t length = 0;
+  const auto put = [&](char32_t byte) { bytes[length++] = static_cast<char>(static_cast<std::uint8_t>(byte)); };
   if (code_point < 0x80) {
     put(code_point);
   } else if (code_point < 0x800) {
@@ -88,6 +90,7 @@ inline void append(std::string& out, char32_t code_point) {
     put(0x80U | ((code_point >> 6U) & 0x3FU));
     put(0x80U | (code_point & 0x3FU));
   }
+  out.append(bytes, length);
 }
 
 /// UTF-8 of one code point; see `append`.
