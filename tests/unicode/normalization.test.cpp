@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -64,4 +68,24 @@ TEST_CASE("many marks in a row") {
   const auto form = unicode::nfc(text);
   CHECK(form.starts_with("\u1EB9"));
   CHECK(unicode::nfc(form) == form);
+}
+
+TEST_CASE("marks are sorted by class as a stable sort does it, run by run") {
+  std::mt19937 random(17);
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<unicode::detail::ranked_code_point> points;
+    for (auto left = random() % 40; left > 0; --left) {
+      const auto rank = random() % 3 == 0 ? 0U : random() % 2 == 0 ? random() % 4 : random() % 256;
+      points.push_back({static_cast<char32_t>(points.size()), static_cast<std::uint8_t>(rank)});
+    }
+    auto expected = points;
+    const auto is_starter = [](const auto& point) { return point.rank == 0; };
+    for (auto begin = expected.begin(); begin != expected.end();) {
+      const auto end = std::find_if(begin, expected.end(), is_starter);
+      std::stable_sort(begin, end, [](const auto& a, const auto& b) { return a.rank < b.rank; });
+      begin = end == expected.end() ? end : end + 1;
+    }
+    unicode::detail::reorder(points);
+    for (std::size_t i = 0; i < points.size(); ++i) REQUIRE(points[i].value == expected[i].value);
+  }
 }

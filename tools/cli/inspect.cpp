@@ -15,7 +15,6 @@
 #include <runnel/models/gguf_model.hpp>
 #include <runnel/models/hugging_face_model.hpp>
 #include <runnel/text/chat_format.hpp>
-#include <runnel/text/tokenizer.hpp>
 
 #include "command.hpp"
 #include "console.hpp"
@@ -185,7 +184,7 @@ class inspector {
   void add_tokenizer(json& out) {
     out["tokenizer"] = nullptr;
     attempt([&] {
-      const text::tokenizer vocabulary(read_tokenizer_data(path_));
+      const auto vocabulary = load_tokenizer(path_);
       const auto id = [&](std::optional<std::int32_t> which) {
         return which ? json{{"id", *which}, {"token", vocabulary.token(*which)}} : json(nullptr);
       };

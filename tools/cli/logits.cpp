@@ -60,7 +60,7 @@ class logits_command final : public command {
                            id);
     }
     const auto count = static_cast<index_t>(tokens.size());
-    const index_t limit = model_.context() != 0 ? model_.context() : model.context();
+    const index_t limit = model_.limit(model);
     expect<limit_error>(count <= limit, "logits: the text has ", count, " tokens, but the context only ", limit);
     const auto values = compute(network, tokens);
     const std::uint64_t shape[] = {tokens.size(), static_cast<std::uint64_t>(vocab_size)};

@@ -59,11 +59,11 @@ std::filesystem::path resolve_tokenizer(const std::string& path) {
   return resolve_model(path);
 }
 
-text::tokenizer_data read_tokenizer_data(const std::filesystem::path& path) {
+text::tokenizer load_tokenizer(const std::filesystem::path& path) {
   std::error_code problem;
   if (std::filesystem::is_directory(path, problem) || path.extension() == ".json")
-    return text::read_tokenizer_json(path);
-  return text::read_tokenizer_gguf(io::gguf_file(path));
+    return text::tokenizer(text::read_tokenizer_json(path));
+  return text::tokenizer(text::read_tokenizer_gguf(io::gguf_file(path)));
 }
 
 }  // namespace runnel::cli

@@ -10,7 +10,7 @@
 
 #include <runnel/io/gguf.hpp>
 #include <runnel/io/safetensors.hpp>
-#include <runnel/text/tokenizer_data.hpp>
+#include <runnel/text/tokenizer.hpp>
 
 namespace runnel::cli {
 
@@ -46,7 +46,7 @@ class model_file {
 /// What -m means where only the tokenizer is wanted: a GGUF file, a folder, or a tokenizer.json.
 [[nodiscard]] std::filesystem::path resolve_tokenizer(const std::string& path);
 
-/// The vocabulary of a model, given as `resolve_tokenizer` returns it.
-[[nodiscard]] text::tokenizer_data read_tokenizer_data(const std::filesystem::path& path);
+/// The tokenizer of a model, given as `resolve_tokenizer` returns it; compiled once for all commands.
+[[nodiscard]] text::tokenizer load_tokenizer(const std::filesystem::path& path);
 
 }  // namespace runnel::cli

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include <runnel/stream/load.hpp>
+#include <runnel/stream/session_options.hpp>
 
 #include "console.hpp"
 
@@ -89,6 +90,12 @@ ops::eval_options model_options::compute() const {
 
 cache::storage_type model_options::cache_type() const {
   return cache_type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
+}
+
+index_t model_options::limit(const stream::language_model& model) const {
+  stream::session_options options;
+  options.context = context_;
+  return options.limit(model.context());
 }
 
 int model_options::threads() const { return threads_for(threads_); }

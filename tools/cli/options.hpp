@@ -48,6 +48,8 @@ class model_options {
   [[nodiscard]] cache::storage_type cache_type() const;
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
+  /// Positions of `model` that may be used.
+  [[nodiscard]] index_t limit(const stream::language_model& model) const;
   /// Threads that will work.
   [[nodiscard]] int threads() const;
 

@@ -8,8 +8,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <runnel/text/tokenizer.hpp>
-
 #include "command.hpp"
 #include "console.hpp"
 #include "model_file.hpp"
@@ -43,7 +41,7 @@ class tokenize_command final : public command {
   }
 
   void run() override {
-    const text::tokenizer vocabulary(read_tokenizer_data(resolve_tokenizer(path_)));
+    const auto vocabulary = load_tokenizer(resolve_tokenizer(path_));
     options_.parse_special = parse_special_;
     options_.parse_user_defined = true;
     options_.add_bos = add_bos_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +19,8 @@
 
 namespace runnel::kernels {
 
-/// 32 inputs of one row as bytes: x = scale q, q = round(x / scale), ties to even, |q| <= 127, scale = max |x| / 127.
+/// 32 inputs of one row as bytes: x = scale q, q = round(x / scale), ties to even, |q| <= 127, scale = max |x| / 127
+/// rounded up to 17 bits. So scale q is exact, and what rounding leaves over is the same with and without a fused step.
 struct byte_block {
   static constexpr std::size_t inputs = 32;
 
@@ -78,7 +80,9 @@ struct byte_scale {
   float scale;
   float inverse;
 
-  explicit byte_scale(float largest) noexcept : scale(largest / 127.0f), inverse(1.0f / scale) {
+  explicit byte_scale(float largest) noexcept
+      : scale(std::bit_cast<float>((std::bit_cast<std::uint32_t>(largest / 127.0f) + 0x7Fu) & ~0x7Fu)),
+        inverse(1.0f / scale) {
     if (!(inverse <= std::numeric_limits<float>::max())) scale = inverse = 0;
     if (!(largest <= std::numeric_limits<float>::max())) {
       scale = std::numeric_limits<float>::quiet_NaN();

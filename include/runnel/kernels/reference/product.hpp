@@ -36,15 +36,17 @@ inline void round_to_bf16(std::span<const double> values, std::span<double> roun
   }
 }
 
-/// The values that products in bytes multiply in place of one block of inputs: multiples of max |x| / 127, NaN if an
-/// input is not finite, zeros where all are too small.
+/// The values that products in bytes multiply in place of one block of inputs: multiples of max |x| / 127 rounded up to
+/// 17 bits, NaN if an input is not finite, zeros where all are too small.
 inline void round_to_bytes(std::span<const float> block, std::span<double> rounded) {
   float largest = 0;
   for (const float value : block) {
     largest = std::isfinite(value) ? std::max(largest, std::fabs(value)) : std::numeric_limits<float>::infinity();
     if (std::isinf(largest)) break;
   }
-  const float scale = largest / 127.0f, inverse = 1.0f / scale;
+  int exponent = 0;
+  const float digits = std::frexp(largest / 127.0f, &exponent);
+  const float scale = std::ldexp(std::ceil(std::ldexp(digits, 17)), exponent - 17), inverse = 1.0f / scale;
   for (std::size_t i = 0; i < block.size(); ++i) {
     if (std::isinf(largest)) {
       rounded[i] = std::numeric_limits<double>::quiet_NaN();
