@@ -82,7 +82,7 @@ predictor with_runnel(const stream::language_model& model, int threads, ops::com
     options.compute = mode;
     ops::eval context(options);
     auto cache = model.network->make_cache();
-    const row_rules rules{contiguous_positions{}, false, true};
+    const row_rules rules{contiguous_positions{}, false, true, model.network->config().sliding_window};
     arrivals when;
     when.read(static_cast<index_t>(tokens.size()));
     for (std::size_t begin = 0; begin < tokens.size(); begin += piece) {

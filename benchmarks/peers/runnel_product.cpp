@@ -13,7 +13,8 @@
 
 /// \file
 /// Times this library's products: "q8_0/int8" are weights in q8_0 computed in int8. Activations and results are f32,
-/// so what is timed contains the conversion of activations. "rows/int8" are weights in bytes with one scale a row.
+/// so what is timed contains the conversion of activations. "rows/int8" are weights in bytes with one scale a row,
+/// "bytes/int8" the same with activations that are bytes already, as oneDNN takes them.
 
 namespace {
 
@@ -47,6 +48,27 @@ void time(const peers::options& how, const peers::shape& of, const std::string& 
   peers::report("runnel", label, of, how.threads, seconds);
 }
 
+/// A product whose activations were converted before.
+void time_converted(const peers::options& how, const peers::shape& of, const std::string& label,
+                    const ops::prepared_matrix& weight) {
+  ops::eval_options options;
+  options.threads = how.threads;
+  options.compute = ops::compute_mode::int8;
+  ops::eval context(options);
+  auto values = peers::some_values(of.rows * of.inputs);
+  const ops::eval::value x(values.data(), {of.rows, of.inputs});
+  const auto task = ops::detail::make_task(context, x, weight, {}, 1, {});
+  const double seconds = peers::median_seconds(how, [&] {
+    context.team.run([&] {
+      ops::detail::for_each_panel(context, kernels::panel_count(of.outputs),
+                                  [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
+                                    ops::detail::run_panels<Arch>(task, begin, end, scratch);
+                                  });
+    });
+  });
+  peers::report("runnel", label, of, how.threads, seconds);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -61,6 +83,9 @@ int main(int argc, char** argv) {
     }
     if (of.inputs % 32 == 0 && how.wants("rows/int8")) {
       time(how, of, "rows/int8", packed(quant::weight_format::f32, of, true), ops::compute_mode::int8);
+    }
+    if (of.inputs % 32 == 0 && how.wants("bytes/int8")) {
+      time_converted(how, of, "bytes/int8", packed(quant::weight_format::f32, of, true));
     }
   }
 }

@@ -32,6 +32,7 @@ struct situation {
   explicit situation(std::uint64_t seed) : random(seed) {
     tests::tiny_model_options options;
     options.tied = random.below(3) == 0;
+    options.any_family = random.below(3) != 0;
     options.max_position_embeddings = index_t{1} << 22;
     network = tests::tiny_decoder(random, options);
     const index_t target_rows = 1 + random.below(30);
@@ -99,9 +100,12 @@ void for_each_situation(int count, F&& f) {
 
 /// Rotates every key of a group that a cache holds by `by` positions, in place. Keys lie as kernels/attention.hpp says.
 void rotate_cached_keys(const models::model_config& config, cache::key_value_cache& cache, group which, double by) {
-  const auto frequencies = nn::rotary_frequencies(config.rope);
-  const index_t half = config.rope.dimension / 2;
   for (index_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const int table = config.layer(layer).rotary;
+    if (table == nn::no_rotary) continue;
+    const nn::rotary_config& rope = table == 0 ? config.rope : config.local_rope;
+    const auto frequencies = nn::rotary_frequencies(rope, true);  // caches are declared for more than any original
+    const index_t half = rope.dimension / 2;
     const auto pages = cache.pages(layer, which);
     for (index_t row = 0; row < cache.size(which); ++row) {
       auto* page = reinterpret_cast<float*>(pages[static_cast<std::size_t>(row / kernels::page_keys)]);
@@ -134,7 +138,7 @@ TEST_CASE("law 2: group-streaming with phi = source length and everything visibl
     CHECK(close(teacher_forced_logits(*now.network, context, interleaved(), stream), wanted));
     // And it is not so for another phi: the law says something.
     if (now.target.size() > 3) {
-      CHECK_FALSE(close(teacher_forced_logits(*now.network, context, group_streaming(length / 2 + 3), stream), wanted));
+      CHECK_FALSE(close(teacher_forced_logits(*now.network, context, group_streaming(length + 3), stream), wanted));
     }
     // Batch is what it is anywhere: one causal sequence of source and target.
     row_table rows;
@@ -143,7 +147,10 @@ TEST_CASE("law 2: group-streaming with phi = source length and everything visibl
     std::vector<index_t> predicting;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       const auto row = static_cast<index_t>(i);
-      rows.add({group::source, static_cast<double>(i), row}, {0, static_cast<std::int32_t>(row + 1)}, 0, {0, 0}, 0);
+      const index_t window = now.network->config().sliding_window;
+      rows.add({group::source, static_cast<double>(i), row}, {0, static_cast<std::int32_t>(row + 1)}, 0, {0, 0}, 0,
+               {window == 0 ? 0 : std::max<index_t>(0, row + 1 - window), 0});
+      rows.set_window(window);
       if (i + 1 >= now.source.size()) predicting.push_back(row);
     }
     auto cache = now.network->make_cache();
@@ -156,7 +163,8 @@ TEST_CASE("law 2, streamed: sessions with both plans predict the same first toke
     for (std::uint64_t seed = 0; seed < 15; ++seed) {
       CAPTURE(seed);
       random_stream random(seed);
-      const auto model = tests::tiny_language(static_cast<std::uint64_t>(random()));
+      const auto model =
+          tests::tiny_language(static_cast<std::uint64_t>(random()), {.any_family = random.below(2) == 0});
       const auto words = tests::random_words(random, 1 + random.below(8));
       session_options options;
       options.compute = {1, ops::compute_mode::f32, instructions};
@@ -182,7 +190,7 @@ TEST_CASE("law 2, streamed: sessions with both plans predict the same first toke
 TEST_CASE("law 3: position re-encoding is re-rotating every cached target key, contents as they stand") {
   for_each_situation(25, [](situation& now, ops::eval& context) {
     const plan how = batch_streaming(reencode::positions);
-    const row_rules rules = how.rules();
+    const row_rules rules = how.rules(now.network->config().sliding_window);
     // Write step t: the source read by then, and the rows before the last one as they were computed, each with its own
     // limit.
     const auto rows_written = static_cast<index_t>(now.target.size());
@@ -204,9 +212,12 @@ TEST_CASE("law 3: position re-encoding is re-rotating every cached target key, c
     const std::array<index_t, 1> wanted{0};
     row_table by_offset;
     by_offset.add_target(rules, now.when, last);
+    const window_begins within{by_offset.toward(group::source).windowed[0].begin,
+                               by_offset.toward(group::target).windowed[0].begin};
     row_table by_rotation;
     by_rotation.add({group::target, static_cast<double>(read + last), last}, {0, static_cast<std::int32_t>(read)}, 0,
-                    {0, static_cast<std::int32_t>(last + 1)}, 0);
+                    {0, static_cast<std::int32_t>(last + 1)}, 0, within);
+    by_rotation.set_window(rules.window);
     const auto streamed = run(*now.network, context, cache, by_offset, token, wanted);
     CHECK(close(streamed, run(*now.network, context, rotated, by_rotation, token, wanted)));
     // Had the keys not been rotated, it would show.
@@ -214,7 +225,8 @@ TEST_CASE("law 3: position re-encoding is re-rotating every cached target key, c
       cache.truncate(group::target, last);
       row_table wrong;
       wrong.add({group::target, static_cast<double>(read + last), last}, {0, static_cast<std::int32_t>(read)}, 0,
-                {0, static_cast<std::int32_t>(last + 1)}, 0);
+                {0, static_cast<std::int32_t>(last + 1)}, 0, within);
+      wrong.set_window(rules.window);
       CHECK_FALSE(close(run(*now.network, context, cache, wrong, token, wanted), streamed));
     }
   });
@@ -225,7 +237,8 @@ TEST_CASE("law 4: full re-encoding at step t is batch on the source read so far 
     for (std::uint64_t seed = 0; seed < 15; ++seed) {
       CAPTURE(seed);
       random_stream random(seed + 100);
-      const auto model = tests::tiny_language(static_cast<std::uint64_t>(random()));
+      const auto model =
+          tests::tiny_language(static_cast<std::uint64_t>(random()), {.any_family = random.below(2) == 0});
       const auto words = tests::random_words(random, 1 + random.below(8));
       session_options options;
       options.compute = {1, ops::compute_mode::f32, instructions};
@@ -262,7 +275,8 @@ TEST_CASE("law 5: adding one constant to all positions changes nothing") {
     for (const plan& how : tests::all_plans(now.random.uniform() * 10)) {
       if (how.refresh != refresh_rule::none) continue;
       CAPTURE(name_of(how));
-      const forced_pass plain = plan_forced(how, now.stream(), 0, now.when.written() + 1);
+      const forced_pass plain =
+          plan_forced(how, now.stream(), 0, now.when.written() + 1, now.network->config().sliding_window);
       auto cache = now.network->make_cache();
       const auto wanted = run(*now.network, context, cache, plain.rows, plain.tokens, plain.logit_rows);
       for (const double shift : {1.0, 0.25, 4096.0, 1048576.0}) {
@@ -270,10 +284,13 @@ TEST_CASE("law 5: adding one constant to all positions changes nothing") {
         row_table shifted;
         for (index_t i = 0; i < plain.rows.size(); ++i) {
           const auto k = static_cast<std::size_t>(i);
-          shifted.add({plain.rows.groups()[k], plain.rows.values()[k] + shift, plain.rows.storage()[k]},
-                      plain.rows.toward(group::source).ranges[k], plain.rows.toward(group::source).offsets[k],
-                      plain.rows.toward(group::target).ranges[k], plain.rows.toward(group::target).offsets[k]);
+          shifted.add(
+              {plain.rows.groups()[k], plain.rows.values()[k] + shift, plain.rows.storage()[k]},
+              plain.rows.toward(group::source).ranges[k], plain.rows.toward(group::source).offsets[k],
+              plain.rows.toward(group::target).ranges[k], plain.rows.toward(group::target).offsets[k],
+              {plain.rows.toward(group::source).windowed[k].begin, plain.rows.toward(group::target).windowed[k].begin});
         }
+        shifted.set_window(plain.rows.window());
         auto other = now.network->make_cache();
         CHECK(close(run(*now.network, context, other, shifted, plain.tokens, plain.logit_rows), wanted));
       }

@@ -35,9 +35,10 @@ struct situation {
     tests::tiny_model_options options;
     options.tied = random.below(3) == 0;
     options.bias = random.below(3) == 0;
-    options.format = quant::all_formats[turn % quant::all_formats.size()].format;
+    options.any_family = random.below(2) == 0;
+    options.format = quant::all_formats[5 * turn % quant::all_formats.size()].format;
     const ops::compute_mode modes[] = {ops::compute_mode::int8, ops::compute_mode::bf16, ops::compute_mode::f32};
-    mode = modes[turn / quant::all_formats.size() % 3];
+    mode = modes[turn % 3];
     cache_type = random.below(2) == 0 ? cache::storage_type::f32 : cache::storage_type::bf16;
     model = tests::tiny_language(static_cast<std::uint64_t>(random()), options);
     if (random.below(5) == 0) model.format.target_prefix.clear();
@@ -140,8 +141,10 @@ TEST_CASE("law 0: a row's bits do not depend on chunks, neighbours or threads") 
       const auto seen = static_cast<std::int32_t>(i + 1);
       const auto begin = static_cast<std::int32_t>(random.below(3) == 0 ? random.below(i + 1) : 0);
       tokens.push_back(static_cast<std::int32_t>(random.below(26)));
-      all.add({group::source, static_cast<double>(i), i}, {begin, seen}, 0, {0, 0}, random.uniform());
+      all.add({group::source, static_cast<double>(i), i}, {begin, seen}, 0, {0, 0}, random.uniform(),
+              {random.below(i + 1), 0});
     }
+    all.set_window(network.config().sliding_window);
     std::vector<index_t> wanted;
     for (index_t i = 0; i < rows; ++i) wanted.push_back(i);
 
@@ -160,7 +163,8 @@ TEST_CASE("law 0: a row's bits do not depend on chunks, neighbours or threads") 
       for (index_t i = at; i < at + count; ++i) {
         const auto k = static_cast<std::size_t>(i);
         part.add({group::source, all.values()[k], i}, all.toward(0).ranges[k], all.toward(0).offsets[k],
-                 all.toward(1).ranges[k], all.toward(1).offsets[k]);
+                 all.toward(1).ranges[k], all.toward(1).offsets[k], {all.toward(0).windowed[k].begin, 0});
+        part.set_window(all.window());
         if (random.below(2) == 0) part_wanted.push_back(i - at);
       }
       // Another stream goes along, before or after.

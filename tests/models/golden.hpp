@@ -38,19 +38,31 @@ inline logit_rows logits_of(const models::decoder& model, ops::eval& context, ca
   return copy_rows(model.forward(context, std::span(&stream, 1)));
 }
 
-/// Source rows [begin, end) of a plain causal text.
-inline row_table causal_rows(index_t begin, index_t end) {
+/// Source rows [begin, end) of a plain causal text, for a model with this sliding window.
+inline row_table causal_rows(index_t begin, index_t end, index_t window = 0) {
   arrivals when;
   when.read(end);
   row_table rows;
-  for (index_t r = begin; r < end; ++r) rows.add_source({contiguous_positions{}, false, true}, when, r);
+  for (index_t r = begin; r < end; ++r) rows.add_source({contiguous_positions{}, false, true, window}, when, r);
   return rows;
 }
 
-/// Logits of every position of a text, in one pass from an empty cache.
+/// Logits of every position of a text, in one pass from an empty cache declared for that text.
 inline logit_rows prefill(const models::decoder& model, ops::eval& context, std::span<const std::int32_t> tokens) {
-  auto cache = model.make_cache();
-  return logits_of(model, context, cache, causal_rows(0, static_cast<index_t>(tokens.size())), tokens);
+  const auto count = static_cast<index_t>(tokens.size());
+  auto cache = model.make_cache(cache::storage_type::f32, count);
+  return logits_of(model, context, cache, causal_rows(0, count, model.config().sliding_window), tokens);
+}
+
+/// Tokens and the logits that Transformers gives for them; `which` is what their files end in.
+struct golden {
+  std::vector<std::int32_t> tokens;
+  std::vector<float> logits;
+};
+
+inline golden read_golden(const std::filesystem::path& folder, const std::string& which = {}) {
+  return {io::read_npy<std::int32_t>(folder / ("tokens" + which + ".npy")).values,
+          io::read_npy<float>(folder / ("logits" + which + ".npy")).values};
 }
 
 inline double largest_difference(const logit_rows& found, std::span<const float> expected) {

@@ -334,12 +334,15 @@ TEST_CASE("GGUF metadata: every wrong value is named") {
   refuses("mha", set("llama.attention.head_count", std::uint32_t{0}), {"llama.attention.head_count"});
   refuses("mha", set("llama.attention.head_count_kv", std::uint32_t{0}), {"num_key_value_heads"});
   refuses("mha", set("llama.block_count", std::uint32_t{3}), {"blk.2."});
-  refuses("mha", set("llama.block_count", std::uint32_t{4000000000u}), {"num_hidden_layers"});
-  refuses("mha", set("llama.context_length", std::uint32_t{0}), {"max_position_embeddings"});
-  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{4}),
-          {"llama.rope.dimension_count", "expected the head size 8"});
+  refuses("mha", set("llama.block_count", std::uint32_t{4000000000u}), {"llama.block_count"});
+  refuses("mha", set("llama.context_length", std::uint32_t{0}), {"llama.context_length", "0"});
+  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{9}),
+          {"llama.rope.dimension_count", "expected up to the head size 8"});
+  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{5}), {"rotary dimension", "even"});
+  refuses("mha", set("llama.attention.value_length", std::uint32_t{4}), {"llama.attention.value_length", "8"});
   refuses("mha", set("llama.rope.freq_base", -1.0f), {"rope_theta"});
-  refuses("mha", set("llama.rope.scaling.type", "yarn"), {"llama.rope.scaling.type", "yarn"});
+  refuses("mha", set("llama.rope.scaling.type", "dynamic"), {"llama.rope.scaling.type", "dynamic"});
+  refuses("mha", set("llama.rope.scaling.type", "yarn"), {"llama.rope.scaling.factor"});
   refuses("linear", {{"llama.rope.scaling.factor"}, [](auto&) {}}, {"llama.rope.scaling.factor"});
   refuses("linear", set("llama.rope.scaling.factor", 0.0f), {"factor"});
 }
@@ -381,7 +384,7 @@ TEST_CASE("GGUF weights that are missing or do not fit are named; a bias that on
 }
 
 TEST_CASE("interleaved rows are put back into halves") {
-  const auto order = models::detail::interleaved_row_order(2, 6);
+  const auto order = models::interleaved_row_order(2, 6);
   CHECK(order == std::vector<index_t>{0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11});
 }
 

@@ -9,14 +9,7 @@ namespace {
 
 using namespace runnel;
 
-struct golden {
-  std::vector<std::int32_t> tokens;
-  std::vector<float> logits;
-};
-
-golden read_golden(const std::filesystem::path& folder) {
-  return {io::read_npy<std::int32_t>(folder / "tokens.npy").values, io::read_npy<float>(folder / "logits.npy").values};
-}
+using tests::read_golden;
 
 const std::string all_cases[] = {"mha", "gqa", "mqa", "llama3", "linear", "odd_bf16", "f16", "quantised"};
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <memory>
@@ -24,8 +25,11 @@ struct tiny_model_options {
   double theta = 0;
   bool tied = false;
   bool bias = false;
+  /// Windows, soft-caps, norms and rotary tables as any family might combine them; else the Llama architecture.
+  bool any_family = false;
   quant::weight_format format =
-      quant::weight_format::f32;  ///< of matrices; blocks of 32 make all sizes multiples of it
+      quant::weight_format::f32;  ///< of matrices; blocks make all sizes multiples of them, and a format of
+                                  ///< super-blocks is that of the down projections among others in q8_0
 };
 
 namespace detail {
@@ -42,9 +46,11 @@ class tiny_weights {
   }
   [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain, index_t planes = 1) {
     const auto all = values(outputs * inputs, gain / std::sqrt(static_cast<double>(inputs)));
-    std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format_, all.size())));
-    quant::encode(format_, all.data(), all.size(), bytes.data());
-    return ops::prepared_matrix::prepare({format_, outputs, inputs, bytes, {}, planes});
+    const auto block = static_cast<index_t>(quant::info(format_).block_size);
+    const auto format = inputs % block == 0 ? format_ : quant::weight_format::q8_0;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format, all.size())));
+    quant::encode(format, all.data(), all.size(), bytes.data());
+    return ops::prepared_matrix::prepare({format, outputs, inputs, bytes, {}, planes});
   }
   [[nodiscard]] tensor<float, 1> vector(index_t size, double center, double scale) {
     tensor<float, 1> result({size});
@@ -67,7 +73,43 @@ class tiny_weights {
 
 }  // namespace detail
 
-/// A random decoder of the Llama architecture, small enough for thousands of passes a second.
+/// Gives a config what families have beyond the Llama architecture, each with some probability.
+inline void add_family_features(random_stream& random, models::model_config& config) {
+  const auto one_in = [&](index_t n) { return random.below(n) == 0; };
+  config.layers.resize(static_cast<std::size_t>(config.num_hidden_layers));
+  if (one_in(2)) {
+    config.sliding_window = 5 + random.below(40);
+    const bool two_tables = one_in(2);
+    bool any = false;
+    for (auto& layer : config.layers) {
+      any |= layer.windowed = one_in(2);
+      if (layer.windowed && two_tables) layer.rotary = 1;
+    }
+    if (!any) config.layers.front().windowed = true;
+    if (two_tables) config.local_rope = config.rope;
+    config.local_rope.theta = 20 + 80 * random.uniform();
+  }
+  if (one_in(3) && config.layers.size() > 1) config.layers.back().rotary = nn::no_rotary;
+  if (one_in(3) && config.head_dim % 4 == 0) config.rope.dimension = config.head_dim / 2;
+  if (one_in(3)) {
+    config.rope.scaling = nn::rope_scaling::longrope;
+    config.rope.original_context = 8;
+    config.rope.attention_factor = 1.1;
+    for (index_t i = 0; i < config.rope.dimension / 2; ++i) {
+      config.rope.frequency_divisors.push_back(1);
+      config.rope.long_frequency_divisors.push_back(1 + random.uniform());
+    }
+  }
+  config.qk_norm = one_in(3);
+  config.post_norms = one_in(3);
+  if (one_in(3)) config.norm_offset = 1;
+  if (one_in(3)) config.embedding_scale = 1.5f;
+  if (one_in(3)) config.query_pre_attn_scalar = 1 + 20 * random.uniform();
+  if (one_in(3)) config.attn_logit_softcapping = 2;
+  if (one_in(3)) config.final_logit_softcapping = 3;
+}
+
+/// A random decoder, small enough for thousands of passes a second.
 inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random, tiny_model_options options = {}) {
   const auto pick = [&](index_t given, std::initializer_list<index_t> from) {
     const index_t chosen = *(from.begin() + random.below(static_cast<index_t>(from.size())));
@@ -85,25 +127,40 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
   if (quant::info(options.format).block_size > 1) {
     config.head_dim = 32;
     config.hidden_size = 32 * (config.hidden_size > 12 ? 2 : 1);
-    config.intermediate_size = 64;
+    config.intermediate_size = std::max<index_t>(64, static_cast<index_t>(quant::info(options.format).block_size));
   }
   config.max_position_embeddings = options.max_position_embeddings;
   config.tie_word_embeddings = options.tied;
   config.rope.dimension = config.head_dim;
   config.rope.theta = options.theta != 0 ? options.theta : 100 + 9900 * random.uniform();
 
+  if (options.any_family) add_family_features(random, config);
+
   detail::tiny_weights make(random, options.format);
+  const double norm_center = 1 - static_cast<double>(config.norm_offset);
+  const auto norm = [&](index_t size) {
+    return nn::rms_norm<nn::inference_parameters>{make.vector(size, norm_center, 0.2), 1e-5f, config.norm_offset};
+  };
   const index_t hidden = config.hidden_size;
   const index_t queries = config.num_attention_heads * config.head_dim;
   const index_t keys = config.num_key_value_heads * config.head_dim;
   models::decoder_weights<nn::inference_parameters> weights;
   weights.embedding.weight = make.matrix(config.vocab_size, hidden, std::sqrt(static_cast<double>(hidden)), 2);
-  weights.norm.weight = make.vector(hidden, 1, 0.2);
+  weights.embedding.scale = config.embedding_scale;
+  weights.norm = norm(hidden);
   if (!options.tied) weights.head = make.linear(config.vocab_size, hidden, 3, false, 2);
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
     nn::decoder_layer<nn::inference_parameters> layer;
-    layer.attention_norm.weight = make.vector(hidden, 1, 0.2);
-    layer.mlp_norm.weight = make.vector(hidden, 1, 0.2);
+    layer.attention_norm = norm(hidden);
+    layer.mlp_norm = norm(hidden);
+    if (config.post_norms) {
+      layer.attention_post_norm = norm(hidden);
+      layer.mlp_post_norm = norm(hidden);
+    }
+    if (config.qk_norm) {
+      layer.attention.query_norm = norm(config.head_dim);
+      layer.attention.key_norm = norm(config.head_dim);
+    }
     layer.attention.query = make.linear(queries, hidden, 2, options.bias);
     layer.attention.key = make.linear(keys, hidden, 2, options.bias, 2);
     layer.attention.value = make.linear(keys, hidden, 2, options.bias, 2);
@@ -111,7 +168,12 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
     layer.attention.scores.heads = config.num_attention_heads;
     layer.attention.scores.kv_heads = config.num_key_value_heads;
     layer.attention.scores.head_dim = config.head_dim;
-    layer.attention.scores.scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
+    const double scalar = config.query_pre_attn_scalar > 0 ? config.query_pre_attn_scalar
+                                                           : static_cast<double>(config.head_dim);
+    layer.attention.scores.scale = static_cast<float>(1 / std::sqrt(scalar));
+    layer.attention.scores.soft_cap = config.attn_logit_softcapping;
+    layer.attention.scores.windowed = config.layer(i).windowed;
+    layer.attention.rotary = config.layer(i).rotary;
     layer.mlp.gate = make.linear(config.intermediate_size, hidden, 1, false);
     layer.mlp.up = make.linear(config.intermediate_size, hidden, 1, false);
     layer.mlp.down = make.linear(hidden, config.intermediate_size, 1, false);

@@ -74,9 +74,9 @@ class logits_command final : public command {
     constexpr index_t piece = 64;
     ops::eval context(model_.compute());
     context.stop = interrupts::instance().token();
-    auto cache = network.make_cache(model_.cache_type());
+    auto cache = network.make_cache(model_.cache_type(), static_cast<index_t>(tokens.size()));
     const auto count = static_cast<index_t>(tokens.size());
-    const row_rules rules{contiguous_positions{}, false, true};
+    const row_rules rules{contiguous_positions{}, false, true, network.config().sliding_window};
     arrivals when;
     when.read(count);
     std::vector<float> values;

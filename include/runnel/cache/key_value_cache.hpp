@@ -23,12 +23,14 @@ enum class storage_type : std::uint8_t { f32, bf16 };
   return type == storage_type::bf16 ? "bf16" : "f32";
 }
 
-/// Sizes and storage of one key/value entry.
+/// Sizes and storage of one key/value entry, and how many positions its stream was declared for: rotary tables that
+/// depend on it are chosen once, when the cache is made.
 struct entry_shape {
   index_t layers = 0;
   index_t kv_heads = 0;
   index_t head_dim = 0;
   storage_type storage = storage_type::f32;
+  index_t context = 0;
   friend bool operator==(const entry_shape&, const entry_shape&) = default;
 };
 

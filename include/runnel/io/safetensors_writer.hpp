@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +27,7 @@ struct safetensors_output {
   quant::weight_format format = quant::weight_format::f32;  ///< f32, f16 or bf16
   std::vector<std::uint64_t> shape;                         ///< row-major, outermost size first
   std::span<const std::byte> bytes;
+  std::function<std::vector<std::byte>()> make;  ///< makes the bytes when they are written, in place of `bytes`
 };
 
 namespace detail {
@@ -71,7 +73,7 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
       fail<config_error>("safetensors cannot hold ", info.name, " (tensor ", in_quotes(tensor.name), ")");
     const auto elements = checked_product(tensor.shape);
     const auto bytes = elements ? quant::try_bytes_for(tensor.format, *elements) : std::nullopt;
-    if (bytes != tensor.bytes.size()) {
+    if (!bytes || (!tensor.make && *bytes != tensor.bytes.size())) {
       fail<shape_error>("tensor ", in_quotes(tensor.name), ": shape ", shape_text(tensor.shape), " of ", info.name,
                         " does not take the ", tensor.bytes.size(), " bytes given");
     }
@@ -92,7 +94,17 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   atomic_file file(path);
   file.number(static_cast<std::uint64_t>(out.size()));
   file.write(out);
-  for (const safetensors_output& tensor : tensors) file.write(tensor.bytes);
+  for (const safetensors_output& tensor : tensors) {
+    if (!tensor.make) {
+      file.write(tensor.bytes);
+      continue;
+    }
+    const std::vector<std::byte> made = tensor.make();
+    const auto elements = checked_product(tensor.shape).value_or(0);
+    expect<shape_error>(made.size() == quant::try_bytes_for(tensor.format, elements), "tensor ", in_quotes(tensor.name),
+                        ": ", made.size(), " bytes were made for shape ", shape_text(tensor.shape));
+    file.write(made);
+  }
   file.commit();
 }
 

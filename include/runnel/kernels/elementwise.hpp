@@ -89,6 +89,18 @@ void add(const T* x, const T* addend, index_t count, T* y) noexcept {
       [&](index_t i) { y[i] = x[i] + addend[i]; });
 }
 
+/// y += factor x, one row.
+template <class Arch, class T>
+void add_scaled(T* y, T factor, const T* x, index_t count) noexcept {
+  using batch = simd::lanes<T, Arch>;
+  detail::sweep<Arch, T>(
+      count,
+      [&](index_t i) {
+        simd::fma(batch(factor), batch::load_unaligned(x + i), batch::load_unaligned(y + i)).store_unaligned(y + i);
+      },
+      [&](index_t i) { y[i] = std::fma(factor, x[i], y[i]); });
+}
+
 /// Activations of gated feed-forward layers, named as Hugging Face configs name them.
 enum class activation : std::uint8_t { silu, gelu, gelu_tanh };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -9,78 +10,122 @@
 
 namespace runnel::models {
 
-/// How a container stores query and key rows.
-enum class head_rows : std::uint8_t {
-  halves,       ///< feature i pairs with i + head_dim / 2 (Hugging Face)
-  interleaved,  ///< feature 2i pairs with 2i + 1 (GGUF files of Llama models)
-};
-
 namespace detail {
 
-/// For each row in Hugging Face order, where an interleaved container keeps it.
-[[nodiscard]] inline std::vector<index_t> interleaved_row_order(index_t heads, index_t head_dim) {
-  std::vector<index_t> order;
-  order.reserve(static_cast<std::size_t>(heads * head_dim));
-  for (index_t row = 0; row < heads * head_dim; ++row) {
-    const index_t within = row % head_dim, half = head_dim / 2;
-    order.push_back(row - within + 2 * (within % half) + within / half);
+/// Takes the modules of one decoder out of a container.
+class decoder_builder {
+ public:
+  using parameters = decoder::parameters;
+
+  decoder_builder(const model_config& config, const weight_reader& read, head_rows rows)
+      : config_(config),
+        names_(find_family(&family::model_type, config.model_type, read.source()).names),
+        read_(read),
+        hidden_(config.hidden_size) {
+    if (rows != head_rows::interleaved) return;
+    // What is said of heads is what is there, so the orders are no larger.
+    read.expect_matrix(names_.query, 0, config.num_attention_heads * config.head_dim, hidden_);
+    read.expect_matrix(names_.key, 0, config.num_key_value_heads * config.head_dim, hidden_);
+    query_order_ = interleaved_row_order(config.num_attention_heads, config.head_dim);
+    key_order_ = interleaved_row_order(config.num_key_value_heads, config.head_dim);
   }
-  return order;
-}
+
+  [[nodiscard]] decoder_weights<parameters> build() const {
+    decoder_weights<parameters> weights;
+    weights.embedding.weight = read_.matrix(names_.embedding, 0, {config_.vocab_size, hidden_, {}, fine});
+    weights.embedding.scale = config_.embedding_scale;
+    weights.norm = norm(names_.norm, 0, hidden_);
+    if (!config_.tie_word_embeddings) {
+      weights.head = linear(names_.head, 0, {config_.vocab_size, hidden_, {}, fine}, false);
+    }
+    for (index_t i = 0; i < config_.num_hidden_layers; ++i) weights.layers.push_back(layer(i));
+    return weights;
+  }
+
+ private:
+  using request = weight_reader::matrix_request;
+
+  // Keys, values and logits are few products but carry most of what int8 inputs lose, so theirs have 16 bits.
+  static constexpr index_t fine = 2;
+
+  [[nodiscard]] nn::linear<parameters> linear(const weight_name& name, index_t layer, const request& want,
+                                              bool bias) const {
+    nn::linear<parameters> out;
+    out.weight = read_.matrix(name, layer, want);
+    if (bias) out.bias = read_.vector(name, ".bias", layer, want.outputs, want.row_order);
+    return out;
+  }
+
+  [[nodiscard]] nn::linear<parameters> module(adapted_module which, index_t layer,
+                                              std::span<const index_t> row_order = {}, index_t planes = 1) const {
+    const module_layout where = layout_of(config_, names_, which);
+    return linear(where.name, layer,
+                  {where.outputs, where.inputs, row_order, planes, where.first_row, where.stored_rows}, where.bias);
+  }
+
+  [[nodiscard]] nn::rms_norm<parameters> norm(const weight_name& name, index_t layer, index_t size) const {
+    return {read_.vector(name, ".weight", layer, size), config_.rms_norm_eps, config_.norm_offset};
+  }
+
+  [[nodiscard]] nn::decoder_layer<parameters> layer(index_t i) const {
+    nn::decoder_layer<parameters> out;
+    out.attention_norm = norm(names_.attention_norm, i, hidden_);
+    out.attention = attention(i);
+    out.mlp_norm = norm(names_.mlp_norm, i, hidden_);
+    out.mlp = mlp(i);
+    if (config_.post_norms) {
+      out.attention_post_norm = norm(names_.attention_post_norm, i, hidden_);
+      out.mlp_post_norm = norm(names_.mlp_post_norm, i, hidden_);
+    }
+    return out;
+  }
+
+  [[nodiscard]] nn::attention<parameters> attention(index_t i) const {
+    nn::attention<parameters> out;
+    out.query = module(adapted_module::query, i, query_order_);
+    out.key = module(adapted_module::key, i, key_order_, fine);
+    out.value = module(adapted_module::value, i, {}, fine);
+    out.output = module(adapted_module::output, i);
+    if (config_.qk_norm) {
+      out.query_norm = norm(names_.query_norm, i, config_.head_dim);
+      out.key_norm = norm(names_.key_norm, i, config_.head_dim);
+    }
+    const double scalar = config_.query_pre_attn_scalar;
+    const layer_config layer = config_.layer(i);
+    out.scores.heads = config_.num_attention_heads;
+    out.scores.kv_heads = config_.num_key_value_heads;
+    out.scores.head_dim = config_.head_dim;
+    out.scores.scale = static_cast<float>(1.0 / std::sqrt(scalar > 0 ? scalar : static_cast<double>(config_.head_dim)));
+    out.scores.soft_cap = config_.attn_logit_softcapping;
+    out.scores.windowed = layer.windowed;
+    out.rotary = layer.rotary;
+    return out;
+  }
+
+  [[nodiscard]] nn::gated_mlp<parameters> mlp(index_t i) const {
+    nn::gated_mlp<parameters> out;
+    out.gate = module(adapted_module::gate, i);
+    out.up = module(adapted_module::up, i);
+    out.down = module(adapted_module::down, i);
+    out.kind = config_.hidden_act;
+    return out;
+  }
+
+  const model_config& config_;
+  const decoder_names& names_;
+  const weight_reader& read_;
+  index_t hidden_;
+  std::vector<index_t> query_order_;
+  std::vector<index_t> key_order_;
+};
 
 }  // namespace detail
 
-/// Builds a decoder of the Llama architecture (and of what differs from it by config only) from a container's weights.
-/// Throws format_error naming the tensor that is missing or does not fit.
+/// Builds the decoder of any family from a container's weights. Throws format_error naming the tensor that is missing
+/// or does not fit.
 [[nodiscard]] inline decoder build_decoder(const model_config& config, const weight_reader& read, head_rows rows) {
-  using parameters = decoder::parameters;
   validate(config, read.source());
-  const decoder_names names;
-  const index_t hidden = config.hidden_size, mlp = config.intermediate_size;
-  const index_t queries = config.num_attention_heads * config.head_dim,
-                keys = config.num_key_value_heads * config.head_dim;
-  std::vector<index_t> query_order, key_order;
-  if (rows == head_rows::interleaved) {
-    // What is said of heads is what is there, so the orders are no larger.
-    read.expect_matrix(names.query, 0, queries, hidden);
-    read.expect_matrix(names.key, 0, keys, hidden);
-    query_order = detail::interleaved_row_order(config.num_attention_heads, config.head_dim);
-    key_order = detail::interleaved_row_order(config.num_key_value_heads, config.head_dim);
-  }
-  // Keys, values and logits are few products but carry most of what int8 inputs lose, so theirs have 16 bits.
-  constexpr index_t fine = 2;
-  const auto linear = [&](const weight_name& name, index_t layer, index_t outputs, index_t inputs, bool bias,
-                          std::span<const index_t> order = {}, index_t planes = 1) {
-    nn::linear<parameters> out;
-    out.weight = read.matrix(name, layer, outputs, inputs, order, planes);
-    if (bias) out.bias = read.vector(name, ".bias", layer, outputs, order);
-    return out;
-  };
-  const auto norm = [&](const weight_name& name, index_t layer) {
-    return nn::rms_norm<parameters>{read.vector(name, ".weight", layer, hidden), config.rms_norm_eps, 0};
-  };
-
-  decoder_weights<parameters> weights;
-  weights.embedding.weight = read.matrix(names.embedding, 0, config.vocab_size, hidden, {}, fine);
-  weights.norm = norm(names.norm, 0);
-  if (!config.tie_word_embeddings) weights.head = linear(names.head, 0, config.vocab_size, hidden, false, {}, fine);
-  const bool attention_bias = config.attention_bias;
-  for (index_t i = 0; i < config.num_hidden_layers; ++i) {
-    nn::decoder_layer<parameters> layer;
-    layer.attention_norm = norm(names.attention_norm, i);
-    layer.attention.query = linear(names.query, i, queries, hidden, attention_bias, query_order);
-    layer.attention.key = linear(names.key, i, keys, hidden, attention_bias, key_order, fine);
-    layer.attention.value = linear(names.value, i, keys, hidden, attention_bias, {}, fine);
-    layer.attention.output = linear(names.output, i, hidden, queries, attention_bias);
-    layer.attention.scores = {config.num_attention_heads, config.num_key_value_heads, config.head_dim,
-                              static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim))), 0};
-    layer.mlp_norm = norm(names.mlp_norm, i);
-    layer.mlp.gate = linear(names.gate, i, mlp, hidden, config.mlp_bias);
-    layer.mlp.up = linear(names.up, i, mlp, hidden, config.mlp_bias);
-    layer.mlp.down = linear(names.down, i, hidden, mlp, config.mlp_bias);
-    layer.mlp.kind = config.hidden_act;
-    weights.layers.push_back(std::move(layer));
-  }
+  auto weights = detail::decoder_builder(config, read, rows).build();
   return decoder(config, std::move(weights));
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <runnel/io/tensor_file.hpp>
-#include <runnel/models/weight_names.hpp>
+#include <runnel/models/module_layout.hpp>
 #include <runnel/nn/parameters.hpp>
 #include <runnel/quant/codecs.hpp>
 
@@ -28,24 +28,54 @@ class weight_reader {
 
   [[nodiscard]] const std::string& source() const noexcept { return source_; }
 
+  /// A weight's name as the container spells it, with what follows.
+  [[nodiscard]] std::string spelled(const weight_name& name, std::string_view part, index_t layer) const {
+    return with_layer(name.*names_, layer).append(part);
+  }
+
   /// Throws format_error naming file and tensor unless a weight matrix [outputs, inputs] is there.
   void expect_matrix(const weight_name& name, index_t layer, index_t outputs, index_t inputs) const {
     (void)need(spelled(name, ".weight", layer), {outputs, inputs});
   }
 
-  /// The weight matrix [outputs, inputs], packed; output n is stored row `row_order[n]` where an order is given, and
-  /// inputs of int8 products are rounded to `byte_planes`. Throws format_error naming file and tensor if it is missing,
-  /// of another shape, or in a format without codec.
-  [[nodiscard]] ops::prepared_matrix matrix(const weight_name& name, index_t layer, index_t outputs, index_t inputs,
-                                            std::span<const index_t> row_order = {}, index_t byte_planes = 1) const {
-    const auto& stored = need(spelled(name, ".weight", layer), {outputs, inputs});
+  /// The tensor called so, or null. `part` is what follows the weight's name.
+  [[nodiscard]] const io::stored_tensor* find(const weight_name& name, std::string_view part, index_t layer) const {
+    return find_(spelled(name, part, layer));
+  }
+
+  /// What is wanted of a stored matrix.
+  struct matrix_request {
+    index_t outputs = 0;
+    index_t inputs = 0;
+    std::span<const index_t> row_order = {};  ///< output n is row `row_order[n]`; empty: row n
+    index_t byte_planes = 1;                  ///< that inputs of int8 products are rounded to
+    index_t first_row = 0;                    ///< where the wanted rows begin in a matrix that holds several
+    index_t stored_rows = 0;                  ///< rows of that matrix; 0: `outputs`
+    std::string_view part = ".weight";        ///< what follows the name
+  };
+
+  /// The weight matrix [outputs, inputs], packed. Throws format_error naming file and tensor if it is missing, of
+  /// another shape, or in a format without codec.
+  [[nodiscard]] ops::prepared_matrix matrix(const weight_name& name, index_t layer, const matrix_request& want) const {
+    const index_t rows = want.stored_rows == 0 ? want.outputs : want.stored_rows;
+    const auto& stored = need(spelled(name, want.part, layer), {rows, want.inputs});
     ops::matrix_source from;
     from.format = stored.loadable_format();
-    from.outputs = outputs;
-    from.inputs = inputs;
+    from.outputs = want.outputs;
+    from.inputs = want.inputs;
     from.bytes = stored.bytes;
-    from.row_order = row_order;
-    from.byte_planes = byte_planes;
+    from.row_order = want.row_order;
+    from.byte_planes = want.byte_planes;
+    if (rows != want.outputs) {
+      const auto row_bytes = quant::try_bytes_for(from.format, static_cast<std::uint64_t>(want.inputs));
+      expect<format_error>(row_bytes && stored.bytes.size() / *row_bytes == static_cast<std::uint64_t>(rows) &&
+                               stored.bytes.size() % *row_bytes == 0,
+                           source_, ": tensor ", stored.name, ": ", stored.bytes.size(), " bytes do not hold ", rows,
+                           " rows of ", want.inputs, " values of ", quant::info(from.format).name);
+      const auto size = static_cast<std::size_t>(*row_bytes);
+      from.bytes = stored.bytes.subspan(static_cast<std::size_t>(want.first_row) * size,
+                                        static_cast<std::size_t>(want.outputs) * size);
+    }
     try {
       auto packed = ops::prepared_matrix::prepare(from, &pool_);
       stored.release();
@@ -56,7 +86,7 @@ class weight_reader {
   }
 
   /// A vector [size] of any format, as floats, reordered like the rows of a matrix.
-  [[nodiscard]] tensor<float, 1> vector(const weight_name& name, const char* part, index_t layer, index_t size,
+  [[nodiscard]] tensor<float, 1> vector(const weight_name& name, std::string_view part, index_t layer, index_t size,
                                         std::span<const index_t> row_order = {}) const {
     const auto& stored = need(spelled(name, part, layer), {size});
     const auto format = stored.loadable_format();
@@ -72,10 +102,6 @@ class weight_reader {
   }
 
  private:
-  [[nodiscard]] std::string spelled(const weight_name& name, const char* part, index_t layer) const {
-    return with_layer(name.*names_, layer) + part;
-  }
-
   [[nodiscard]] const io::stored_tensor& need(const std::string& name, std::initializer_list<index_t> sizes) const {
     const io::stored_tensor* stored = find_(name);
     expect<format_error>(stored != nullptr, source_, ": tensor ", name, " is missing");

@@ -41,6 +41,7 @@ struct range_attention {
   index_t head_dim = 0;
   float scale = 1;
   float soft_cap = 0;
+  bool windowed = false;  ///< whether rows see the ranges of the family's sliding window
 
   /// Writes to `out`. Cost: proportional to the keys that rows see.
   template <class KeyStore>
@@ -51,7 +52,8 @@ struct range_attention {
     const float* own_frame = nullptr;
     for (std::size_t s = 0; s < num_groups; ++s) {
       const auto& toward = rows.toward(s);
-      segments[s].ranges = toward.ranges;
+      const std::span<const key_range> ranges = windowed ? toward.windowed : toward.ranges;
+      segments[s].ranges = ranges;
       segments[s].pages = store.pages(layer, static_cast<group>(s));
       if (angles == nullptr) {
         segments[s].queries = queries.data();
@@ -64,7 +66,7 @@ struct range_attention {
       }
       // Where both segments share the rows' own frame, one rotation serves both, so every row is rotated.
       segments[s].queries = context(rotate{head_dim}, queries, angles->toward[s], [&](index_t row) {
-                              const key_range range = toward.ranges[static_cast<std::size_t>(row)];
+                              const key_range range = ranges[static_cast<std::size_t>(row)];
                               return unshifted || range.begin < range.end;
                             }).data();
       if (unshifted) own_frame = segments[s].queries;

@@ -30,6 +30,26 @@ struct rms_norm {
   }
 };
 
+/// The same over each head of a row, whose weight has the features of one head: [rows, heads * head_dim].
+struct rms_norm_of_heads {
+  float epsilon = 1e-5f;
+  float offset = 0;
+
+  eval::value forward(eval& context, const eval::value& x, tensor_view<const float, 1> weight) const {
+    const index_t head_dim = weight.size();
+    expect<shape_error>(head_dim > 0 && x.size(1) % head_dim == 0, "rms_norm_of_heads: weight has ", head_dim,
+                        " features, input has ", x.size(1), ", expected a multiple");
+    const auto y = context.make(x.size(0), x.size(1));
+    context.for_each_row(x.size(0), x.size(1), [&]<class Arch>(index_t row, Arch) {
+      for (index_t at = 0; at < x.size(1); at += head_dim) {
+        kernels::rms_norm<Arch>(x.row(row).data() + at, weight.data(), offset, epsilon, head_dim,
+                                y.row(row).data() + at);
+      }
+    });
+    return y;
+  }
+};
+
 /// Layer norm over features, with or without bias.
 struct layer_norm {
   float epsilon = 1e-5f;
@@ -53,6 +73,20 @@ struct add {
     const auto y = context.make(a.size(0), a.size(1));
     context.for_each_row(a.size(0), a.size(1), [&]<class Arch>(index_t row, Arch) {
       kernels::add<Arch>(a.row(row).data(), b.row(row).data(), a.size(1), y.row(row).data());
+    });
+    return y;
+  }
+};
+
+/// activation(gate) * up, the middle of a gated feed-forward layer; `gated_product` does the same in one go.
+struct gated_activation {
+  kernels::activation kind = kernels::activation::silu;
+
+  eval::value forward(eval& context, const eval::value& gate, const eval::value& up) const {
+    expect_shape(up.shape(), gate.shape(), "gated_activation");
+    const auto y = context.make(gate.size(0), gate.size(1));
+    context.for_each_row(gate.size(0), 8 * gate.size(1), [&]<class Arch>(index_t row, Arch) {
+      kernels::gated_activation<Arch>(kind, gate.row(row).data(), up.row(row).data(), gate.size(1), y.row(row).data());
     });
     return y;
   }

@@ -42,9 +42,9 @@ struct plan {
 
   [[nodiscard]] bool source_sees_target() const noexcept { return visibility == source_visibility::source_and_target; }
 
-  /// The rules that the row table applies.
-  [[nodiscard]] row_rules rules() const {
-    return {positions, source_sees_target(), predicts == predicting_row::last_target};
+  /// The rules that the row table applies, for a model whose windowed layers have this sliding window (0: none).
+  [[nodiscard]] row_rules rules(index_t window = 0) const {
+    return {positions, source_sees_target(), predicts == predicting_row::last_target, window};
   }
 
   /// Source rows visible to target row p, [0, result): c(p+1), c(p), or all that is read now, as the choices say.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -41,14 +42,15 @@ class session {
   session(language_model model, session_options options)
       : model_(std::move(model)),
         options_((model_.validate(), options.validate(model_.context()), std::move(options))),
-        rules_(options_.how.rules()),
+        rules_(options_.how.rules(model_.network->config().sliding_window)),
         separator_(options_.word_separator.value_or(model_.format.word_separator)),
         source_(model_.prompt_tokens(options_.instruction)),
         header_(model_.header_tokens()),
         end_ids_(model_.end_ids()),
-        cache_(model_.network->make_cache(options_.cache_type)),
+        cache_(model_.network->make_cache(options_.cache_type, options_.limit(model_.context()))),
         sampler_(options_.sampling),
         history_(first_snapshot()) {
+    set_adapters(options_.adapters);
     when_.read(source_.rows_pushed());
     restore(history_.last());
   }
@@ -64,8 +66,8 @@ class session {
       expect(!source_.finished(), "push: the source was finished, no more words can follow");
       return;
     }
-    const std::string_view separator = source_.words_pushed() == 0 ? std::string_view() : separator_;
-    source_.push(std::string(word), model_.word_tokens(word, separator));
+    const bool first = source_.words_pushed() == 0;
+    source_.push(std::string(word), model_.word_tokens(word, first ? std::string_view() : separator_, first));
   }
 
   /// Queues a source word given as tokens, separator included. Throws config_error after `finish`, and for ids that the
@@ -212,7 +214,23 @@ class session {
   }
 
   /// The pending pass as a decoder takes it. Valid as long as the pass.
-  [[nodiscard]] models::stream_rows rows() noexcept { return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows}; }
+  [[nodiscard]] models::stream_rows rows() noexcept {
+    return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows, adapters_};
+  }
+
+  /// From now on rows are computed with these adapters, and no others. What is in the cache stays as it was computed:
+  /// rewind to the beginning to have all of it anew. Throws config_error for an adapter of another model.
+  void set_adapters(std::vector<adapter_use> adapters) {
+    std::vector<nn::active_adapter<nn::inference_parameters>> active;
+    for (const adapter_use& one : adapters) {
+      expect(one.weights != nullptr, "set_adapters: an adapter is missing");
+      expect(std::isfinite(one.scale), "set_adapters: expected a finite scale, found ", one.scale);
+      model_.network->check(*one.weights);
+      active.push_back({one.weights.get(), one.scale});
+    }
+    options_.adapters = std::move(adapters);
+    adapters_ = std::move(active);
+  }
 
   /// Tells the session that the pending pass went through the network. `logits`: `[vocab_size]` of the pass's logit
   /// row, empty if it has none. Throws config_error if no pass is pending.
@@ -426,6 +444,7 @@ class session {
   arrivals when_;
   transcript written_;
   cache::key_value_cache cache_;
+  std::vector<nn::active_adapter<nn::inference_parameters>> adapters_;
   row_ledger ledger_;
   sampler sampler_;
   detail::session_state state_;

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <runnel/ops/eval.hpp>
 #include <runnel/stream/pass.hpp>
@@ -29,6 +31,12 @@ struct prediction {
   index_t source_rows = 0;
   /// `[vocab_size]`, valid during the call.
   std::span<const float> logits;
+};
+
+/// A low-rank adapter (models/adapter.hpp) and how strongly it counts.
+struct adapter_use {
+  std::shared_ptr<const nn::adapter<nn::inference_parameters>> weights;
+  float scale = 1;
 };
 
 /// Everything a session can be told.
@@ -60,6 +68,8 @@ struct session_options {
   ops::eval_options compute{1, ops::fastest_compute};
   /// Numbers that keys and values are kept as.
   cache::storage_type cache_type = cache::storage_type::f32;
+  /// Adapters of this session, added up; `session::set_adapters` changes them.
+  std::vector<adapter_use> adapters{};
   /// Called with the logits of each prediction before a token is chosen, if set. May throw: then nothing was chosen.
   std::function<void(const prediction&)> on_logits{};
 

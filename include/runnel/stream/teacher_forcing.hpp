@@ -49,9 +49,9 @@ inline void check_forced(const finished_stream& stream) {
 ///
 /// A plan that refreshes has one such pass for each set of tokens written without a read in between (the copies of
 /// re-encoding training): [first, last) must be within one; `forced_pieces` lists them. Throws config_error if it is
-/// not, or if the first token has nothing to be predicted from.
+/// not, or if the first token has nothing to be predicted from. `window` is the model's sliding window (0: none).
 [[nodiscard]] inline forced_pass plan_forced(const plan& how, const finished_stream& stream, index_t first,
-                                             index_t last) {
+                                             index_t last, index_t window = 0) {
   detail::check_forced(stream);
   const arrivals& when = stream.when;
   expect(first >= 0 && first <= last && last <= when.written() + 1, "teacher forcing: cannot predict tokens ", first,
@@ -63,7 +63,7 @@ inline void check_forced(const finished_stream& stream) {
   const bool cut = first < last && (refreshes || how.source_sees_target());
   const index_t read = cut ? when.c(last - 1) : when.read_now();
   const index_t written = how.source_sees_target() && !cut ? when.written() : std::max<index_t>(0, last - 1);
-  const row_rules rules = how.rules();
+  const row_rules rules = how.rules(window);
   forced_pass result;
   result.tokens.assign(stream.source.begin(), stream.source.begin() + read);
   result.tokens.insert(result.tokens.end(), stream.target.begin(), stream.target.begin() + written);
@@ -94,16 +94,18 @@ inline void check_forced(const finished_stream& stream) {
 
 /// Logits `[target tokens + 1, vocab_size]` of a finished stream, row by row: row p predicts target token p, the last
 /// one what would follow. Bit for bit what a session with that plan computed, if `context` has its options. Throws
-/// config_error if the arrivals do not fit the tokens. `type` is what the session keeps keys and values as. Cost: one
-/// forward pass, or one for each read for a plan that refreshes.
+/// config_error if the arrivals do not fit the tokens. `type` is what the session keeps keys and values as, `positions`
+/// how many it was declared for (0: the model's). Cost: one forward pass, or one for each read for a plan that
+/// refreshes.
 [[nodiscard]] inline std::vector<float> teacher_forced_logits(const models::decoder& network, ops::eval& context,
                                                               const plan& how, const finished_stream& stream,
-                                                              cache::storage_type type = cache::storage_type::f32) {
+                                                              cache::storage_type type = cache::storage_type::f32,
+                                                              index_t positions = 0) {
   std::vector<float> result;
   result.reserve(static_cast<std::size_t>((stream.when.written() + 1) * network.config().vocab_size));
   for (const auto& [first, last] : forced_pieces(how, stream.when)) {
-    const forced_pass work = plan_forced(how, stream, first, last);
-    auto cache = network.make_cache(type);
+    const forced_pass work = plan_forced(how, stream, first, last, network.config().sliding_window);
+    auto cache = network.make_cache(type, positions);
     const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows}};
     const auto logits = network.forward(context, streams);
     for (index_t i = 0; i < last - first; ++i) {
