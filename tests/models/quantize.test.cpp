@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <vector>
@@ -200,6 +201,27 @@ TEST_CASE("what is quantized is not quantized again unasked, and nothing is over
   std::filesystem::create_symlink(from, folder.path / "link.gguf");
   CHECK_THROWS_AS(models::quantize_gguf(from, folder.path / "link.gguf", options), config_error);
   CHECK(io::gguf_file(from).tensor("blk.0.ffn_up.weight").format == weight_format::f32);
+}
+
+TEST_CASE("rows that do not fill a super-block are refused by the reader") {
+  const scratch folder;
+  const auto path = folder.path / "short.gguf";
+  io::gguf_writer out;
+  const std::vector<std::byte> blocks(8 * 34);
+  out.add_tensor("rows", weight_format::q8_0, {2, 128}, blocks);
+  CHECK_THROWS_WITH_AS(out.add_tensor("cut", weight_format::q4_k, {2, 128}, std::span(blocks).first(144)),
+                       doctest::Contains("blocks of 256"), shape_error);
+  out.write(path);
+  std::ifstream in(path, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  const std::size_t type = bytes.find("rows") + 4 + 4 + 16;  // after the name: dimensions, two sizes
+  REQUIRE(bytes[type] == 8);
+  for (const char number : {10, 11, 12, 13, 14}) {
+    bytes[type] = number;
+    std::ofstream(path, std::ios::binary) << bytes;
+    CHECK_THROWS_WITH_AS(io::gguf_file{path}, doctest::Contains("'rows'"), format_error);
+    CHECK_THROWS_WITH_AS(io::gguf_file{path}, doctest::Contains("256"), format_error);
+  }
 }
 
 TEST_CASE("values that are no numbers, parts of a model and a stop request end it without a file") {

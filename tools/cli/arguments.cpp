@@ -82,6 +82,13 @@ argument arguments::text(const std::string& names, std::string& value, const std
   return argument(option);
 }
 
+argument arguments::texts(const std::string& names, std::vector<std::string>& values, const std::string& kind,
+                          const std::string& help, int each) {
+  auto* const option = app_->add_option(names, values, help)->type_name(kind);
+  option->type_size(each)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  return argument(option);
+}
+
 argument arguments::whole(const std::string& names, std::int64_t& value, const std::string& kind,
                           const std::string& help, std::int64_t least, std::int64_t most) {
   return argument(

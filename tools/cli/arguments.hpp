@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -45,6 +46,9 @@ class arguments {
   explicit arguments(CLI::App& app) : app_(&app) {}
 
   argument text(const std::string& names, std::string& value, const std::string& kind, const std::string& help);
+  /// Texts that come `each` at a time; may be given again and again.
+  argument texts(const std::string& names, std::vector<std::string>& values, const std::string& kind,
+                 const std::string& help, int each = 1);
   /// A whole number in [least, most], in decimal.
   argument whole(const std::string& names, std::int64_t& value, const std::string& kind, const std::string& help,
                  std::int64_t least = 0, std::int64_t most = most_of_anything);

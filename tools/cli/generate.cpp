@@ -33,6 +33,7 @@ class generate_command final : public command {
     options.flag("--chat", chat_, "Ask the model in its own chat format, instead of having it go on with the text");
     options.flag("--parse-special", parse_special_,
                  "Take special tokens written in the prompt, such as <|im_end|>, as such");
+    format_.declare(options);
     sampling_.declare(options);
     options.footer(
         "The text goes to standard output, figures to standard error.\n"
@@ -47,9 +48,11 @@ class generate_command final : public command {
                          "generate: give a text with --prompt or --file");
     expect<config_error>(!(chat_ && parse_special_),
                          "generate: --parse-special is not for --chat, whose markup is the format's");
+    expect<config_error>(chat_ || !format_.given(), "generate: --format is for --chat; without it there is no markup");
     std::string prompt = file_option_.given() ? read_all(file_) : prompt_;
     if (file_option_.given() && prompt.ends_with('\n')) prompt.pop_back();
     auto model = model_.load();
+    format_.apply(model);
     auto session = begin(std::move(model), prompt);
     write(session);
   }
@@ -63,11 +66,12 @@ class generate_command final : public command {
     options.context = model_.context();
     options.compute = model_.compute();
     options.cache_type = model_.cache_type();
+    options.adapters = model_.adapters(model);
     if (!chat_) {  // nothing around the text, but the bos token that the vocabulary may want
       const std::string name = model.format.name;
       model.format = {name, "{instruction}", "", "", "", ""};
     }
-    const auto tokens = chat_ ? model.word_tokens(prompt, "")
+    const auto tokens = chat_ ? model.word_tokens(prompt, "", true)
                               : model.tokenizer->encode(prompt, {parse_special_, false, parse_special_});
     const auto before = static_cast<index_t>(model.prompt_tokens("").size());
     const auto after = static_cast<index_t>(model.end_tokens().size() + model.header_tokens().size());
@@ -136,6 +140,7 @@ class generate_command final : public command {
 
   model_options model_;
   sampling_options sampling_;
+  format_option format_;
   argument prompt_option_;
   argument file_option_;
   std::string prompt_;

@@ -62,20 +62,25 @@ class logits_command final : public command {
     const auto count = static_cast<index_t>(tokens.size());
     const index_t limit = model_.limit(model);
     expect<limit_error>(count <= limit, "logits: the text has ", count, " tokens, but the context only ", limit);
-    const auto values = compute(network, tokens);
+    const auto values = compute(model, tokens);
     const std::uint64_t shape[] = {tokens.size(), static_cast<std::uint64_t>(vocab_size)};
     io::write_npy<float>(path_, shape, values);
     note(message("logits [", count, ", ", vocab_size, "] in ", path_));
   }
 
  private:
-  /// Logits of all tokens. In pieces, which changes no bit and keeps the memory of a pass small.
-  std::vector<float> compute(const models::decoder& network, const std::vector<std::int32_t>& tokens) const {
+  /// Logits of all tokens. In pieces, which changes no bit and keeps the memory of a pass small. Where a family turns
+  /// long contexts by another table, the text's length decides, unless --context does.
+  std::vector<float> compute(const stream::language_model& model, const std::vector<std::int32_t>& tokens) const {
+    const models::decoder& network = *model.network;
+    const auto uses = model_.adapters(model);
+    std::vector<nn::active_adapter<nn::inference_parameters>> adapters;
+    for (const auto& use : uses) adapters.push_back({use.weights.get(), use.scale});
     constexpr index_t piece = 64;
     ops::eval context(model_.compute());
     context.stop = interrupts::instance().token();
-    auto cache = network.make_cache(model_.cache_type(), static_cast<index_t>(tokens.size()));
     const auto count = static_cast<index_t>(tokens.size());
+    auto cache = network.make_cache(model_.cache_type(), model_.context() != 0 ? model_.context() : count);
     const row_rules rules{contiguous_positions{}, false, true, network.config().sliding_window};
     arrivals when;
     when.read(count);
@@ -91,7 +96,7 @@ class logits_command final : public command {
       }
       const std::span<const std::int32_t> all(tokens);
       const models::stream_rows streams[] = {
-          {&cache, &table, all.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)), wanted}};
+          {&cache, &table, all.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)), wanted, adapters}};
       const auto found = network.forward(context, streams);
       for (index_t i = 0; i < rows; ++i) values.insert(values.end(), found.row(i).begin(), found.row(i).end());
     }

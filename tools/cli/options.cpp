@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <system_error>
 #include <thread>
+#include <utility>
 
+#include <runnel/models/adapter.hpp>
 #include <runnel/stream/load.hpp>
 #include <runnel/stream/session_options.hpp>
+#include <runnel/text/chat_format.hpp>
 
 #include "console.hpp"
 
@@ -66,6 +70,8 @@ void model_options::declare(arguments& options, ops::compute_mode otherwise) {
       .environment("RUNNEL_ARG_CACHE_TYPE");
   options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
       .environment("RUNNEL_ARG_CONTEXT");
+  options.texts("--lora", lora_, "PATH", "A LoRA adapter: a folder that PEFT wrote, or a GGUF file; may be repeated");
+  options.texts("--lora-scaled", lora_scaled_, "PATH SCALE", "The same, counted SCALE times", 2);
 }
 
 stream::language_model load_model_at(const std::filesystem::path& path) {
@@ -79,6 +85,20 @@ stream::language_model model_options::load() const {
   expect<config_error>(context_ <= model.context(), "--context: expected at most ", model.context(),
                        ", for which the model was declared, found ", context_);
   return model;
+}
+
+std::vector<stream::adapter_use> model_options::adapters(const stream::language_model& model) const {
+  std::vector<stream::adapter_use> out;
+  for (const std::string& path : lora_) out.push_back({models::load_adapter(path, *model.network), 1});
+  for (std::size_t i = 0; i + 1 < lora_scaled_.size(); i += 2) {
+    const std::string& text = lora_scaled_[i + 1];
+    float scale = 0;
+    const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), scale);
+    expect<config_error>(failure == std::errc() && stop == text.data() + text.size() && std::isfinite(scale),
+                         "--lora-scaled: expected a path and a number, found '", printable(text), "'");
+    out.push_back({models::load_adapter(lora_scaled_[i], *model.network), scale});
+  }
+  return out;
 }
 
 ops::eval_options model_options::compute() const {
@@ -115,6 +135,30 @@ void sampling_options::declare(arguments& options) {
 
 stream::sampler_options sampling_options::get() const {
   return {temperature_, top_k_, top_p_, static_cast<std::uint64_t>(seed_)};
+}
+
+void format_option::declare(arguments& options) {
+  options.text("--format", name_, "NAME|FILE",
+               "Chat format: a name, or a JSON file; default: the one of the model's template");
+}
+
+void format_option::apply(stream::language_model& model) const {
+  if (!given()) return;
+  const auto names = text::chat_format_names();
+  std::error_code problem;
+  text::chat_format format;
+  if (std::find(names.begin(), names.end(), name_) != names.end()) {
+    format = text::find_chat_format(name_);
+  } else if (std::filesystem::exists(name_, problem)) {
+    format = text::load_chat_format(name_);
+  } else {
+    std::string list;
+    for (const auto name : names) list += message(list.empty() ? "" : ", ", name);
+    fail<config_error>("--format: expected a JSON file or one of ", list, "; found '", printable(name_), "'");
+  }
+  expect<config_error>(format.source == text::source_kind::text, "--format: ", printable(name_),
+                       " is for audio; expected one whose source is text");
+  model.format = std::move(format);
 }
 
 std::vector<index_t> parse_numbers(std::string_view text, std::string_view option, index_t least) {

@@ -10,6 +10,7 @@
 #include <runnel/ops/eval.hpp>
 #include <runnel/stream/language_model.hpp>
 #include <runnel/stream/sampler.hpp>
+#include <runnel/stream/session_options.hpp>
 
 #include "arguments.hpp"
 
@@ -38,7 +39,8 @@ class compute_option {
 /// Which model to run, and how.
 class model_options {
  public:
-  /// Adds -m/--model, -t/--threads, --compute (`otherwise` where it is not given), --cache-type and --context.
+  /// Adds -m/--model, -t/--threads, --compute (`otherwise` where it is not given), --cache-type, --context, --lora and
+  /// --lora-scaled.
   void declare(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
 
   /// Loads the model. Throws config_error if more context was asked for than it was declared for, cancelled_error if a
@@ -48,6 +50,8 @@ class model_options {
   [[nodiscard]] cache::storage_type cache_type() const;
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
+  /// The adapters that were asked for. Throws what `models::load_adapter` throws.
+  [[nodiscard]] std::vector<stream::adapter_use> adapters(const stream::language_model& model) const;
   /// Positions of `model` that may be used.
   [[nodiscard]] index_t limit(const stream::language_model& model) const;
   /// Threads that will work.
@@ -59,6 +63,8 @@ class model_options {
   compute_option compute_;
   std::string cache_type_ = "f32";
   index_t context_ = 0;
+  std::vector<std::string> lora_;
+  std::vector<std::string> lora_scaled_;
 };
 
 /// How tokens are chosen: --temp, --top-k, --top-p, --seed.
@@ -72,6 +78,20 @@ class sampling_options {
   std::int64_t top_k_ = 0;
   double top_p_ = 1;
   std::int64_t seed_ = 0;
+};
+
+/// Which markup stands around source and target: --format.
+class format_option {
+ public:
+  void declare(arguments& options);
+  /// Whether a format was asked for.
+  [[nodiscard]] bool given() const noexcept { return !name_.empty(); }
+  /// Gives the model the format that was asked for. Throws config_error for an unknown name and for formats of other
+  /// sources than text, what `text::load_chat_format` throws for a file.
+  void apply(stream::language_model& model) const;
+
+ private:
+  std::string name_;
 };
 
 /// `stream::load_model`, compiled once for all commands. Throws cancelled_error if a signal came meanwhile.

@@ -27,7 +27,7 @@ struct safetensors_output {
   quant::weight_format format = quant::weight_format::f32;  ///< f32, f16 or bf16
   std::vector<std::uint64_t> shape;                         ///< row-major, outermost size first
   std::span<const std::byte> bytes;
-  std::function<std::vector<std::byte>()> make;  ///< makes the bytes when they are written, in place of `bytes`
+  std::function<std::vector<std::byte>()> make{};  ///< makes the bytes when they are written, in place of `bytes`
 };
 
 namespace detail {

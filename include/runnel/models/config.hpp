@@ -17,6 +17,16 @@ struct layer_config {
   int rotary = 0;         ///< 0: `rope`, 1: `local_rope`, `nn::no_rotary`: none
 };
 
+/// Which layers of a family have the sliding window: those from `first` on, but for the last of every `full_every`.
+struct window_pattern {
+  index_t first = 0;
+  index_t full_every = 0;  ///< 0: none of them sees all
+
+  [[nodiscard]] bool windowed(index_t layer) const noexcept {
+    return layer >= first && (full_every == 0 || (layer + 1) % full_every != 0);
+  }
+};
+
 /// What a decoder is made of, in the terms of Hugging Face's `config.json`. A family is a reader that fills this.
 struct model_config {
   std::string model_type;  ///< "llama", "gemma2", ...: a name of models/family.hpp

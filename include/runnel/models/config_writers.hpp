@@ -209,6 +209,10 @@ inline void expect_layers_of_family(const model_config& config, const family& of
 /// know some of it by the family alone, would take for something else.
 inline void write_gguf_config(const model_config& config, const family& of, io::gguf_writer& out) {
   const std::string prefix = std::string(of.architecture) + '.';
+  const auto usual =
+      config.model_type.starts_with("gemma") ? kernels::activation::gelu_tanh : kernels::activation::silu;
+  expect(config.hidden_act == usual, "export: GGUF metadata of ", of.architecture, " cannot say ",
+         detail::name_of(config.hidden_act), ", its readers take ", detail::name_of(usual));
   const auto size = [&](const char* key, index_t value) { out.set(prefix + key, static_cast<std::uint32_t>(value)); };
   const auto real = [&](const char* key, double value) { out.set(prefix + key, static_cast<float>(value)); };
   out.set("general.architecture", of.architecture);
@@ -232,8 +236,8 @@ inline void write_gguf_config(const model_config& config, const family& of, io::
   if (config.query_pre_attn_scalar > 0) real("attention.scale", 1 / std::sqrt(config.query_pre_attn_scalar));
   if (config.sliding_window > 0 || of.architecture == "phi3") size("attention.sliding_window", config.sliding_window);
   if (config.local_rope.dimension != 0) real("rope.freq_base_swa", config.local_rope.theta);
-  detail::write_gguf_rope(config.rope, prefix, out);
   detail::expect_layers_of_family(config, of);
+  detail::write_gguf_rope(config.rope, prefix, out);
 }
 
 }  // namespace runnel::models

@@ -79,9 +79,9 @@ class weight_lister {
   }
 
  private:
-  using layer = nn::decoder_layer<decoder::parameters>;
+  using layer_type = nn::decoder_layer<decoder::parameters>;
 
-  void add_layer(index_t i, const layer& from) {
+  void add_layer(index_t i, const layer_type& from) {
     const decoder_names& names = of_.names;
     add_norm(names.attention_norm, i, from.attention_norm);
     if (names.fused_qkv) {
@@ -107,7 +107,7 @@ class weight_lister {
     add_norm(names.mlp_post_norm, i, from.mlp_post_norm);
   }
 
-  void add_module(index_t i, const layer& from, adapted_module which) {
+  void add_module(index_t i, const layer_type& from, adapted_module which) {
     const module_layout where = layout_of(model_.config(), of_.names, which);
     const auto& linear = module_of(from, which);
     std::vector<index_t> rows;  // of each stored row, the row in memory

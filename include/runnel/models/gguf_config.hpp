@@ -119,16 +119,16 @@ inline void read_gguf_rope(const architecture_keys& keys, model_config& config) 
   }
 }
 
-/// Makes all layers windowed for which `windowed(layer)` holds, where the file has a window.
-template <class Windowed>
-void read_gguf_windows(const architecture_keys& keys, model_config& config, index_t otherwise, Windowed&& windowed) {
+/// Makes the layers of a family's pattern windowed, where the file has a window.
+inline void read_gguf_windows(const architecture_keys& keys, model_config& config, index_t otherwise,
+                              const window_pattern& pattern) {
   config.sliding_window = keys.size_or("attention.sliding_window", otherwise);
   expect<format_error>(config.num_hidden_layers > 0 && config.num_hidden_layers <= 1024, keys.file().name(), ": ",
                        keys("block_count"), ": expected 1 to 1024, found ", config.num_hidden_layers);
   config.layers.assign(static_cast<std::size_t>(config.num_hidden_layers), {});
   bool any = false;
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
-    any |= config.layers[static_cast<std::size_t>(i)].windowed = config.sliding_window > 0 && windowed(i);
+    any |= config.layers[static_cast<std::size_t>(i)].windowed = config.sliding_window > 0 && pattern.windowed(i);
   }
   if (!any) config.sliding_window = 0;
 }
@@ -152,18 +152,20 @@ inline void read_gguf_family(const architecture_keys& keys, model_config& config
       config.query_pre_attn_scalar = 1 / (scale * scale);
     }
   }
-  if (type == "gemma2") return read_gguf_windows(keys, config, 4096, [](index_t layer) { return layer % 2 == 0; });
+  if (type == "gemma2") return read_gguf_windows(keys, config, 4096, {0, 2});
   if (type == "gemma3_text") {
     const index_t pattern = keys.size_or("attention.sliding_window_pattern", 6);
     expect<format_error>(pattern > 0, keys.file().name(), ": ", keys("attention.sliding_window_pattern"),
                          ": expected a positive number, found ", pattern);
-    read_gguf_windows(keys, config, 0, [&](index_t layer) { return (layer + 1) % pattern != 0; });
+    read_gguf_windows(keys, config, 0, {0, pattern});
     config.local_rope.dimension = config.rope.dimension;
     config.local_rope.theta = keys.number_or("rope.freq_base_swa", 1e4);
     for (layer_config& layer : config.layers) layer.rotary = layer.windowed ? 1 : 0;
     return;
   }
-  read_gguf_windows(keys, config, 0, [&](index_t) { return type == "llama" || type == "phi3"; });
+  const bool all = type == "llama" || type == "phi3";
+  read_gguf_windows(keys, config, 0, {all ? 0 : config.num_hidden_layers, 0});
+  if (type == "llama" && config.sliding_window > 0) config.model_type = "mistral";  // Llama itself has no window
   if (type != "smollm3") return;
   for (std::size_t i = 3; i < config.layers.size(); i += 4) config.layers[i].rotary = nn::no_rotary;
 }
@@ -178,6 +180,9 @@ inline void read_gguf_family(const architecture_keys& keys, model_config& config
   config.model_type =
       find_family(&family::architecture, architecture, message(file.name(), ": general.architecture")).model_type;
   const detail::architecture_keys keys(file, std::string(architecture));
+  const index_t experts = keys.size_or("expert_count", 0);
+  expect<format_error>(experts == 0, file.name(), ": ", keys("expert_count"), ": expected none, found ", experts,
+                       ": mixtures of experts are not supported");
   config.hidden_size = keys.positive("embedding_length");
   config.intermediate_size = keys.positive("feed_forward_length");
   config.num_hidden_layers = keys.positive("block_count");

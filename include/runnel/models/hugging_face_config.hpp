@@ -122,14 +122,13 @@ inline void read_rope(const io::json_object& json, model_config& config) {
 inline void read_common(const io::json_object& json, model_config& config) {
   const auto read = [&](const char* key, index_t& size) {
     size = size == 0 ? json.integer(key) : json.integer_or(key, size);
+    expect<format_error>(size > 0, json.source_name(), ": ", key, ": expected a positive number, found ", size);
   };
   read("vocab_size", config.vocab_size);
   read("hidden_size", config.hidden_size);
   read("intermediate_size", config.intermediate_size);
   read("num_hidden_layers", config.num_hidden_layers);
   read("num_attention_heads", config.num_attention_heads);
-  expect<format_error>(config.num_attention_heads > 0, json.source_name(),
-                       ": num_attention_heads: expected a positive number, found ", config.num_attention_heads);
   if (config.num_key_value_heads == 0) config.num_key_value_heads = config.num_attention_heads;
   read("num_key_value_heads", config.num_key_value_heads);
   if (config.head_dim == 0) config.head_dim = config.hidden_size / config.num_attention_heads;
@@ -150,9 +149,9 @@ inline void read_biases(const io::json_object& json, model_config& config) {
   config.mlp_bias = json.flag_or("mlp_bias", false);
 }
 
-/// The window, and which layers keep to it: `layer_types` where a file lists them, else what `windowed(layer)` says.
-template <class Windowed>
-void read_windows(const io::json_object& json, model_config& config, index_t otherwise, Windowed&& windowed) {
+/// The window, and which layers keep to it: `layer_types` where a file lists them, else a family's pattern.
+inline void read_windows(const io::json_object& json, model_config& config, index_t otherwise,
+                         const window_pattern& pattern) {
   const index_t window = json.integer_or("sliding_window", otherwise);
   expect<format_error>(window >= 0, json.source_name(), ": sliding_window: expected a positive number, found ", window);
   expect<format_error>(config.num_hidden_layers > 0 && config.num_hidden_layers <= 1024, json.source_name(),
@@ -173,7 +172,7 @@ void read_windows(const io::json_object& json, model_config& config, index_t oth
     }
   } else if (window > 0) {
     for (index_t i = 0; i < config.num_hidden_layers; ++i) {
-      any |= config.layers[static_cast<std::size_t>(i)].windowed = windowed(i);
+      any |= config.layers[static_cast<std::size_t>(i)].windowed = pattern.windowed(i);
     }
   }
   config.sliding_window = any ? window : 0;
@@ -186,7 +185,7 @@ inline void read_llama(const io::json_object& json, model_config& config) {
 
 inline void read_mistral(const io::json_object& json, model_config& config) {
   read_common(json, config);
-  read_windows(json, config, 0, [](index_t) { return true; });
+  read_windows(json, config, 0, {});
 }
 
 inline void read_qwen2(const io::json_object& json, model_config& config) {
@@ -195,7 +194,7 @@ inline void read_qwen2(const io::json_object& json, model_config& config) {
   const index_t full_layers = json.integer_or("max_window_layers", 28);
   // Without this switch the window that files name anyway means nothing.
   if (!json.flag_or("use_sliding_window", false)) return;
-  read_windows(json, config, 0, [&](index_t layer) { return layer >= full_layers; });
+  read_windows(json, config, 0, {full_layers, 0});
 }
 
 inline void read_qwen3(const io::json_object& json, model_config& config) {
@@ -222,7 +221,7 @@ inline void read_gemma2(const io::json_object& json, model_config& config) {
   config.query_pre_attn_scalar = json.number_or("query_pre_attn_scalar", 256);
   config.attn_logit_softcapping = static_cast<float>(json.number_or("attn_logit_softcapping", 0));
   config.final_logit_softcapping = static_cast<float>(json.number_or("final_logit_softcapping", 0));
-  read_windows(json, config, 4096, [](index_t layer) { return layer % 2 == 0; });
+  read_windows(json, config, 4096, {0, 2});
 }
 
 inline void read_gemma3(const io::json_object& json, model_config& config) {
@@ -243,7 +242,7 @@ inline void read_gemma3(const io::json_object& json, model_config& config) {
   const index_t pattern = json.integer_or("sliding_window_pattern", 6);
   expect<format_error>(pattern > 0, json.source_name(), ": sliding_window_pattern: expected a positive number, found ",
                        pattern);
-  read_windows(json, config, 4096, [&](index_t layer) { return (layer + 1) % pattern != 0; });
+  read_windows(json, config, 4096, {0, pattern});
   for (layer_config& layer : config.layers) layer.rotary = layer.windowed ? 1 : 0;
 }
 
@@ -253,7 +252,7 @@ inline void read_gemma3_with_images(const io::json_object& json, model_config& c
 
 inline void read_phi3(const io::json_object& json, model_config& config) {
   read_common(json, config);
-  read_windows(json, config, 0, [](index_t) { return true; });
+  read_windows(json, config, 0, {});
 }
 
 inline void read_smollm3(const io::json_object& json, model_config& config) {
@@ -262,7 +261,7 @@ inline void read_smollm3(const io::json_object& json, model_config& config) {
   read_common(json, config);
   read_biases(json, config);
   const bool windows = json.flag_or("use_sliding_window", false);
-  read_windows(json, config, 0, [](index_t) { return false; });
+  read_windows(json, config, 0, {config.num_hidden_layers, 0});
   if (!windows) config.sliding_window = 0;
   const index_t interval = json.integer_or("no_rope_layer_interval", 4);
   expect<format_error>(interval > 0, json.source_name(), ": no_rope_layer_interval: expected a positive number, found ",

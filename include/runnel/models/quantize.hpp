@@ -251,7 +251,7 @@ inline void refuse_requantizing(const io::stored_tensor& tensor, quant::weight_f
   expect<config_error>(quant::info(from).block_size == 1 || to == quant::weight_format::f32,
                        tensor.file != nullptr ? tensor.file->name() : std::string(), ": tensor ",
                        io::in_quotes(tensor.name), " is quantized already (", quant::info(from).name,
-                       "); quantizing it again loses more, and only allow-requantize does so");
+                       "); quantizing it again loses more, and is done on request only (allow-requantize)");
 }
 
 }  // namespace detail
