@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <runnel/io/gguf.hpp>
 #include <runnel/text/incremental_detokenizer.hpp>
+#include <runnel/text/streaming_tokenizer.hpp>
+#include <runnel/text/tokenizer_file.hpp>
 #include <runnel/text/tokenizer_gguf.hpp>
-#include <runnel/text/tokenizer_json.hpp>
 
 #include "support.hpp"
 
@@ -37,12 +40,12 @@ struct setup {
   }
 };
 
-/// A name of one of the tests' small vocabularies, a tokenizer.json or a GGUF file.
+/// A name of one of the tests' small vocabularies, a tokenizer.json, tokenizer.model or GGUF file.
 text::tokenizer read_vocabulary(const std::string& name) {
   const auto small = std::filesystem::path(RUNNEL_TOKENIZERS) / name / "tokenizer.json";
   if (std::filesystem::exists(small)) return text::tokenizer(text::read_tokenizer_json(small));
   const std::filesystem::path path(name);
-  if (path.extension() == ".json") return text::tokenizer(text::read_tokenizer_json(path));
+  if (path.extension() != ".gguf") return text::tokenizer(text::read_tokenizer(path));
   return text::tokenizer(text::read_tokenizer_gguf(io::gguf_file(path)));
 }
 
@@ -81,6 +84,26 @@ void measure(benchmark::State& state, const setup& with) {
   };
   if (with.task == "encode") {
     run([&] { benchmarks::keep(vocabulary.encode(text).data()); });
+  } else if (with.task == "lines") {
+    std::vector<std::string_view> lines;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t end = std::min(text.find('\n', at), text.size());
+      lines.push_back(std::string_view(text).substr(at, end - at));
+      at = end + 1;
+    }
+    run([&] {
+      for (const auto line : lines) benchmarks::keep(vocabulary.encode(line).data());
+    });
+  } else if (with.task == "stream") {
+    run([&] {
+      text::streaming_tokenizer stream(vocabulary);
+      std::size_t length = 0;
+      for (std::size_t at = 0; at < text.size(); at += 8) {
+        length += stream.push(std::string_view(text).substr(at, 8)).size();
+      }
+      length += stream.finish().size();
+      benchmark::DoNotOptimize(length);
+    });
   } else if (with.task == "decode") {
     run([&] { benchmarks::keep(vocabulary.decode(tokens).data()); });
   } else {
@@ -99,18 +122,21 @@ int main(int argc, char** argv) {
   parameters given("Text to tokens and back, on one thread.", argc, argv);
   std::vector<setup> all{setup{}};
   vary(all,
-       given.words("vocabulary", "gpt2,smollm,llama3,qwen2",
-                   "small vocabularies of the tests; or a tokenizer.json or GGUF file"),
+       given.words("vocabulary", "gpt2,smollm,llama3,qwen2,llama2,gemma",
+                   "small vocabularies of the tests; or a tokenizer.json, tokenizer.model or GGUF file"),
        &setup::vocabulary);
   vary(all, given.words("text", "mixed", "mixed: a few sentences, repeated; or a file"), &setup::text);
   vary(all, given.numbers("bytes", "32,4096,65536", "length of the text"), &setup::bytes);
-  vary(all, given.words("task", "encode,decode,detokenize", "detokenize: token by token, as they are generated"),
+  vary(all,
+       given.words("task", "encode,lines,stream,decode,detokenize",
+                   "lines: each by itself; stream: from 8 bytes at a time; detokenize: token by token, as they are "
+                   "generated"),
        &setup::task);
   given.done();
   for (const setup& one : all) {
-    if (one.task != "encode" && one.task != "decode" && one.task != "detokenize") {
-      parameters::fail("unknown task " + one.task);
-    }
+    const bool known = one.task == "encode" || one.task == "lines" || one.task == "stream" || one.task == "decode" ||
+                       one.task == "detokenize";
+    if (!known) parameters::fail("unknown task " + one.task);
   }
   benchmarks::run(all, measure);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes include/runnel/unicode/tables.hpp and include/runnel/unicode/normalization_tables.hpp.
+"""Writes tables.hpp, letter_tables.hpp and normalization_tables.hpp in include/runnel/unicode/.
 
 The properties are asked from the regular expressions and the normaliser of the Python package `tokenizers`, one code
 point at a time, because token ids have to agree with that package. Canonical combining classes come from `unicodedata`;
@@ -88,6 +88,40 @@ def categories():
     )
 
 
+def runs_of(members):
+    runs = []
+    for c in sorted(members):
+        if runs and runs[-1][1] == c - 1:
+            runs[-1][1] = c
+        else:
+            runs.append([c, c])
+    return [f"{{{first:#x}, {last:#x}}}" for first, last in runs]
+
+
+def letters():
+    upper, lower = matching(r"[\p{Lu}\p{Lt}]"), matching(r"\p{Ll}")
+    boundaries = []
+    previous = 0
+    for c in range(LAST + 1):
+        kind = 1 if c in upper else 2 if c in lower else 0
+        if kind != previous:
+            previous = kind
+            boundaries.append(f"{c << 2 | kind:#x}")
+    # What \w of the expressions that find added tokens means (Unicode Technical Standard 18, annex C).
+    word = matching(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")
+    usual = matching(r"[\p{L}\p{M}\p{N}]")
+    pair = "std::array<std::uint32_t, 2>"
+    tables = [array("case_starts", "First code point << 2 | 1 (upper or title case), 2 (lower case) or 0 of each run.",
+                    boundaries, 112)]  # fmt: skip
+    for name, comment, members in (
+        ("word_numbers_not", "Runs of numbers that are no part of words.", usual - word),
+        ("word_others", "Runs of word characters that are no letters, marks or numbers.", word - usual),
+    ):
+        text = array(name, comment, runs_of(members), 112, pair)
+        tables.append(text.replace("{\n", "{{\n", 1).replace("\n};", "\n}};"))
+    write("letter_tables.hpp", tables)
+
+
 def combining_classes(nfd):
     low, high = "\u0334", "\u0345"  # classes 1 and 240
     classes = {}
@@ -153,4 +187,5 @@ def normalization():
 
 if __name__ == "__main__":
     categories()
+    letters()
     normalization()

@@ -81,6 +81,14 @@ std::uint32_t file_type(weight_format format) {
     case weight_format::q4_0: return 2;
     case weight_format::q4_1: return 3;
     case weight_format::q8_0: return 7;
+    case weight_format::q5_0: return 8;
+    case weight_format::q5_1: return 9;
+    case weight_format::q2_k: return 10;
+    case weight_format::q3_k: return 12;
+    case weight_format::q4_k: return 15;
+    case weight_format::q5_k: return 17;
+    case weight_format::q6_k: return 18;
+    case weight_format::iq4_nl: return 25;
     case weight_format::bf16: return 32;
   }
   return 0;

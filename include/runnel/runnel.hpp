@@ -10,6 +10,7 @@
 #include <runnel/stream/session.hpp>
 #include <runnel/stream/session_batch.hpp>
 #include <runnel/stream/teacher_forcing.hpp>
+#include <runnel/text/streaming_tokenizer.hpp>
 #include <runnel/text/word_splitter.hpp>
 
 namespace runnel {

@@ -43,7 +43,7 @@ TEST_CASE("help and version go to standard output and succeed") {
   CHECK(version.code == 0);
   CHECK(version.out.starts_with("runnel "));
   CHECK(version.err.empty());
-  for (const char* name : {"generate", "translate", "tokenize", "logits", "inspect", "bench"}) {
+  for (const char* name : {"generate", "translate", "tokenize", "logits", "inspect", "bench", "quantize"}) {
     CAPTURE(name);
     const auto help = run({name, "--help"});
     CHECK(help.code == 0);
@@ -57,7 +57,7 @@ TEST_CASE("wrong usage ends with 2 and says what is wrong") {
   const std::string model = tiny_model();
   const std::vector<std::pair<strings, strings>> cases{
       {{}, {"a command is missing", "generate, translate"}},
-      {{"sing"}, {"no command 'sing'", "generate, translate, tokenize, logits, inspect, bench"}},
+      {{"sing"}, {"no command 'sing'", "generate, translate, tokenize, logits, inspect, bench, quantize"}},
       {{"generate"}, {"--model is required"}},
       {{"generate", "-m", model}, {"--prompt or --file"}},
       {{"generate", "-m", model, "-p", "x", "-f", "y"}, {"--file"}},
@@ -76,6 +76,8 @@ TEST_CASE("wrong usage ends with 2 and says what is wrong") {
       {{"generate", "-m", model, "-p", "x", "--cache-type", "int8"}, {"--cache-type", "bf16", "int8"}},
       {{"generate", "-m", model, "-p", "x", "--context", "513"}, {"--context", "512", "513"}},
       {{"generate", "-m", model, "-p", "x", "--chat", "--parse-special"}, {"--parse-special", "--chat"}},
+      {{"generate", "-m", model, "-p", "x", "--format", "chatml"}, {"--format", "--chat"}},
+      {{"generate", "-m", model, "-p", "x", "--chat", "--format", "klingon"}, {"--format", "chatml", "klingon"}},
       {{"generate", "-m", model, "-p", ""}, {"prompt is empty"}},
       {{"generate", "-m", "", "-p", "x"}, {"--model"}},
       {{"tokenize", "-m", model, "-p", "x", "-f", "y"}, {"--file"}},
@@ -86,6 +88,12 @@ TEST_CASE("wrong usage ends with 2 and says what is wrong") {
       {{"logits", "-m", model, "-o", "x.npy", "--tokens", "1,,2"}, {"--tokens"}},
       {{"logits", "-m", model, "-o", "x.npy", "--tokens", "1,-2"}, {"--tokens"}},
       {{"logits", "-m", model, "-o", "x.npy", "--tokens", "1,264"}, {"--tokens", "264"}},
+      {{"quantize", "-m", model, "--type", "q8_0"}, {"--out"}},
+      {{"quantize", "-m", model, "-o", "x.gguf"}, {"--type"}},
+      {{"quantize", "-o", "x.gguf", "--type", "q8_0"}, {"--model is required"}},
+      {{"quantize", "-m", model, "-o", "x.gguf", "--type", "q9"}, {"--type", "q4_k_m", "'q9'"}},
+      {{"quantize", "-m", model, "-o", "x.gguf", "--type", "q8_0", "-t", "2000"}, {"--threads"}},
+      {{"quantize", "-m", model, "-o", model, "--type", "q8_0"}, {"the file to write is the one that is read"}},
       {{"bench", "-m", model, "-o", "xml"}, {"--output", "md, csv, json"}},
       {{"bench", "-m", model, "-p", "600"}, {"600", "512"}},
       {{"bench", "-m", model, "-d", "512"}, {"--depth"}},
@@ -165,6 +173,7 @@ TEST_CASE("generate writes the text and nothing else to standard output") {
   CHECK(with_model({"generate", "-p", "count:\n", "-n", "2"}).out == "Eins zwei\n");
   CHECK(with_model({"generate", "-p", "hm", "-n", "3"}).out == " ja ja ja\n");
   CHECK(with_model({"generate", "--chat", "-p", "hm"}).out == std::string(counted) + "\n");
+  CHECK(with_model({"generate", "--chat", "--format", "chatml", "-p", "hm"}).out == std::string(counted) + "\n");
 }
 
 TEST_CASE("generate: prompts from files and standard input lose one line break") {
@@ -449,6 +458,31 @@ TEST_CASE("bench reports every test it was asked for, in every form") {
   const std::string table = form("md");
   CHECK(table.find("| pp8 |") != std::string::npos);
   CHECK(table.find("instruction set") != std::string::npos);
+}
+
+TEST_CASE("quantize writes a smaller model that runs, and refuses to do so twice") {
+  const scratch_folder folder;
+  const auto once = (folder / "once.gguf").string(), twice = (folder / "twice.gguf").string();
+  const auto done = with_model({"quantize", "-o", once, "--type", "Q8_0", "-t", "2"});
+  CAPTURE(done.err);
+  CHECK(done.code == 0);
+  CHECK(done.out.empty());
+  CHECK(done.err.find("once.gguf: q8_0") != std::string::npos);
+  const gguf_file from(tiny_model()), to(once);
+  CHECK(to.get<std::uint32_t>("general.file_type") == 7);
+  CHECK(to.tensors().size() == from.tensors().size());
+  // Rows of 32 fit blocks; those of 16, the model's width, do not.
+  CHECK(to.tensor("blk.0.ffn_down.weight").format == runnel::quant::weight_format::q8_0);
+  CHECK(to.tensor("blk.0.ffn_up.weight").format == runnel::quant::weight_format::f16);
+  CHECK(to.tensor("blk.0.ffn_norm.weight").format == runnel::quant::weight_format::f32);
+  CHECK(run({"generate", "-m", once, "-p", "count:\n"}).out == std::string(counted) + "\n");
+  check_refused(run({"quantize", "-m", once, "-o", twice, "--type", "q4_0"}), 2, {"ffn_down", "allow-requantize"});
+  CHECK_FALSE(std::filesystem::exists(twice));
+  CHECK(run({"quantize", "-m", once, "-o", twice, "--type", "q4_0", "--allow-requantize"}).code == 0);
+  CHECK(gguf_file(twice).tensor("blk.0.ffn_down.weight").format == runnel::quant::weight_format::q4_0);
+  check_refused(run({"quantize", "-m", (folder / "none.gguf").string(), "-o", twice, "--type", "q4_0"}), 1,
+                {"none.gguf"});
+  check_refused(with_model({"quantize", "-o", (folder / "none" / "x.gguf").string(), "--type", "q8_0"}), 1, {"x.gguf"});
 }
 
 TEST_CASE("a full disk is an error, a closed pipe is not") {

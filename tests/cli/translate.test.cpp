@@ -53,6 +53,7 @@ TEST_CASE("translate refuses options that make no sense together, with 2") {
       {{"-s", two, "--max-tokens", "0"}, {"--max-tokens"}},
       {{"-s", two, "--source-unit", "sentence"}, {"word, char, token", "sentence"}},
       {{"-s", two, "--format", "klingon"}, {"--format", "chatml", "klingon"}},
+      {{"-s", two, "--format", "paper-gemma2-speech"}, {"--format", "paper-gemma2-speech", "audio"}},
       {{"-s", two, "--instruction", "x", "--target-language", "German"}, {"--instruction", "--target-language"}},
       {{"-s", two, "--target", (folder / "three").string()}, {"--target", "2", "3"}},
       {{"-s", "-", "--target", "-"}, {"standard input"}},

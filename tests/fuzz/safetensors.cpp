@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a safetensors file.
+// Any bytes as a safetensors file, and as the index of a checkpoint of several.
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -17,6 +17,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       for (const std::byte value : tensor.bytes) last = static_cast<unsigned>(value);
     }
     static_cast<void>(last);
+  } catch (const runnel::error&) {
+  }
+  try {
+    static_cast<void>(
+        runnel::io::detail::parse_safetensors_index({reinterpret_cast<const char*>(data), size}, "input"));
   } catch (const runnel::error&) {
   }
   return 0;

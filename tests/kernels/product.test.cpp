@@ -123,7 +123,7 @@ index_t random_inputs(random_stream& random, weight_format format) {
     case 0: return block * tests::between(random, 1, 3);
     case 1: return block * tests::between(random, 1, block == 1 ? 70 : 5);
     case 2: return block == 1 ? tests::between(random, 500, 530) : 512;  // around one decoded stretch
-    default: return block == 1 ? tests::between(random, 1000, 1050) : 544;
+    default: return block == 1 ? tests::between(random, 1000, 1050) : block == 32 ? 544 : 768;
   }
 }
 
@@ -171,8 +171,9 @@ TEST_CASE("products are right and row-pure in double") {
 
 TEST_CASE("every number of rows up to 40 gives a row the same bits") {
   random_stream random(3);
-  for (const weight_format format : {weight_format::f32, weight_format::bf16, weight_format::q4_1}) {
-    problem<float> task(random, format, 40, 67, 576);
+  for (const weight_format format :
+       {weight_format::f32, weight_format::bf16, weight_format::q4_1, weight_format::q3_k}) {
+    problem<float> task(random, format, 40, 67, format == weight_format::q3_k ? 768 : 576);
     for (const instruction_set which : tests::runnable_instruction_sets()) {
       const auto all = task.run(which, 0, 40);
       for (index_t rows = 1; rows < 40; ++rows) {

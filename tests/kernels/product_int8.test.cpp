@@ -24,6 +24,18 @@ using quant::weight_format;
 
 constexpr float inf = std::numeric_limits<float>::infinity();
 
+bool has_minimums(weight_format format) {
+  bool found = false;
+  quant::with_byte_codec(format, [&]<class Codec>(Codec) { found = Codec::has_minimums; });
+  return found;
+}
+
+index_t group_size(weight_format format) {
+  index_t found = 32;
+  quant::with_byte_codec(format, [&]<class Codec>(Codec) { found = static_cast<index_t>(Codec::group_size); });
+  return found;
+}
+
 /// A matrix and what it decodes to.
 struct matrix {
   ops::prepared_matrix packed;
@@ -47,7 +59,7 @@ struct matrix {
       double most = 0;
       for (std::size_t i = at; i < std::min(at + 32, values.size()); ++i) most = std::max(most, std::fabs(values[i]));
       for (std::size_t i = at; i < std::min(at + 32, values.size()); ++i) {
-        sizes.push_back(format == weight_format::q4_1 && !row_scales ? 3 * most : std::fabs(values[i]));
+        sizes.push_back(has_minimums(format) && !row_scales ? 3 * most : std::fabs(values[i]));
       }
     }
   }
@@ -101,21 +113,20 @@ struct kind {
 };
 
 const std::vector<kind>& kinds() {
-  static const std::vector<kind> all{{weight_format::f32, compute_mode::bf16},
-                                     {weight_format::f16, compute_mode::bf16},
-                                     {weight_format::bf16, compute_mode::bf16},
-                                     {weight_format::q8_0, compute_mode::bf16},
-                                     {weight_format::q4_0, compute_mode::bf16},
-                                     {weight_format::q4_1, compute_mode::bf16},
-                                     {weight_format::q8_0, compute_mode::int8},
-                                     {weight_format::q4_0, compute_mode::int8},
-                                     {weight_format::q4_1, compute_mode::int8},
-                                     {weight_format::q8_0, compute_mode::int8, false, 2},
-                                     {weight_format::q4_0, compute_mode::int8, false, 2},
-                                     {weight_format::q4_1, compute_mode::int8, false, 2},
-                                     {weight_format::f32, compute_mode::int8, true},
-                                     {weight_format::q4_1, compute_mode::int8, true},
-                                     {weight_format::f16, compute_mode::f32, true}};
+  static const std::vector<kind> all = [] {
+    std::vector<kind> made;
+    for (const auto& format : quant::all_formats) {
+      made.push_back({format.format, compute_mode::bf16});
+      if (ops::effective_compute(compute_mode::int8, format.format) != compute_mode::int8) continue;
+      made.push_back({format.format, compute_mode::int8});
+      made.push_back({format.format, compute_mode::int8, false, 2});
+    }
+    made.push_back({weight_format::f32, compute_mode::int8, true});
+    made.push_back({weight_format::q4_1, compute_mode::int8, true});
+    made.push_back({weight_format::q5_k, compute_mode::int8, true});
+    made.push_back({weight_format::f16, compute_mode::f32, true});
+    return made;
+  }();
   return all;
 }
 
@@ -129,7 +140,8 @@ double error(const kind& of, const matrix& m, index_t rows, std::span<const floa
   kernels::reference::product<double>(exact_x, w, b, rows, outputs, inputs, y);
   // Sums of bytes are exact, so only their scales and the steps from block to block round.
   const bool in_bytes = of.mode == compute_mode::int8;
-  const auto steps = static_cast<double>(in_bytes ? 2 * (inputs / 32) * of.planes + 6 : 2 * inputs + 6);
+  const index_t chain = 2 * (inputs / group_size(of.format)) * of.planes;
+  const auto steps = static_cast<double>(in_bytes ? chain + 6 : 2 * inputs + 6);
   std::vector<double> x_sizes = exact_x, size(y.size());
   for (double& value : x_sizes) value = std::fabs(value);
   kernels::reference::product<double>(x_sizes, m.sizes, std::vector<double>{}, rows, outputs, inputs, size);
@@ -148,7 +160,9 @@ TEST_CASE("products in bf16 and bytes are right, and row-pure for any rows and t
   for (int turn = 0; turn < 8; ++turn) {
     for (const kind& of : kinds()) {
       const bool any = !of.row_scales && quant::info(of.format).block_size == 1;
-      const index_t inputs = any ? tests::between(random, 1, 600) : 32 * tests::between(random, 1, turn == 0 ? 40 : 6);
+      const auto block = std::max<index_t>(32, static_cast<index_t>(quant::info(of.format).block_size));
+      const index_t most = turn == 0 ? 1280 / block : block == 32 ? 6 : 3;
+      const index_t inputs = any ? tests::between(random, 1, 600) : block * tests::between(random, 1, most);
       const index_t outputs = tests::between(random, 1, 100), rows = tests::between(random, 1, turn % 2 == 0 ? 40 : 9);
       const matrix m(random, of.format, outputs, inputs, of.row_scales, of.planes);
       CAPTURE(of.planes);
@@ -202,6 +216,40 @@ TEST_CASE("whole sums are exact at their extremes") {
       for (const instruction_set which : tests::runnable_instruction_sets()) {
         const auto y = run(weight, x, {}, 1, compute_mode::int8, which);
         CHECK(static_cast<double>(y[0]) == doctest::Approx(expected).epsilon(1e-6));
+      }
+    }
+  }
+}
+
+TEST_CASE("blocks of all bits and of none are summed exactly") {
+  for (const auto& format : quant::all_formats) {
+    if (ops::effective_compute(compute_mode::int8, format.format) != compute_mode::int8) continue;
+    CAPTURE(std::string(format.name));
+    for (const int fill : {0x00, 0xff, 0x77, 0x88}) {
+      std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format.format, 512)),
+                                   static_cast<std::byte>(fill));
+      for (std::size_t at = 0; at < bytes.size(); at += format.block_bytes) {
+        for (std::size_t half = 0; half + 1 < format.block_bytes; half += format.block_bytes - 2) {
+          for (const std::size_t i : {half, half + 2}) {  // wherever a scale or minimum may be
+            if (i + 2 <= format.block_bytes) std::memcpy(bytes.data() + at + i, "\x00\x34", 2);
+          }
+        }
+        if (format.format == weight_format::q2_k) std::memcpy(bytes.data() + at + 80, "\x00\x34", 2);
+      }
+      const auto weight = ops::prepared_matrix::prepare({format.format, 1, 512, bytes, {}});
+      std::vector<float> decoded(512), x(512);
+      weight.decode_row(0, decoded);
+      for (const float sign : {-127.0f, 127.0f}) {
+        double expected = 0, size = 0;
+        for (std::size_t k = 0; k < 512; ++k) {
+          x[k] = k % 7 == 6 ? 0.0f : sign;
+          expected += static_cast<double>(x[k]) * static_cast<double>(decoded[k]);
+          size += 127 * std::fabs(static_cast<double>(decoded[k]));
+        }
+        for (const instruction_set which : tests::runnable_instruction_sets()) {
+          const auto y = run(weight, x, {}, 1, compute_mode::int8, which);
+          CHECK(std::fabs(static_cast<double>(y[0]) - expected) <= 1e-5 * size + 1e-20);
+        }
       }
     }
   }

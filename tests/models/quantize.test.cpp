@@ -41,7 +41,8 @@ TEST_CASE("kinds are found by name, and each has its own number") {
   }
   CHECK(models::find_quantization("Q4_K_M")->file_type == 15);
   CHECK(models::find_quantization("IQ4_NL")->format == weight_format::iq4_nl);
-  for (const char* name : {"", "q4", "q4_k_x", "q4_k", "q9_0"}) CHECK_FALSE(models::find_quantization(name).has_value());
+  for (const char* name : {"", "q4", "q4_k_x", "q4_k", "q9_0"})
+    CHECK_FALSE(models::find_quantization(name).has_value());
 }
 
 TEST_CASE("vectors, norms and routers stay as they are") {
@@ -216,8 +217,8 @@ TEST_CASE("rows that do not fill a super-block are refused by the reader") {
   std::string bytes{std::istreambuf_iterator<char>(in), {}};
   const std::size_t type = bytes.find("rows") + 4 + 4 + 16;  // after the name: dimensions, two sizes
   REQUIRE(bytes[type] == 8);
-  for (const char number : {10, 11, 12, 13, 14}) {
-    bytes[type] = number;
+  for (int number = 10; number <= 14; ++number) {
+    bytes[type] = static_cast<char>(number);
     std::ofstream(path, std::ios::binary) << bytes;
     CHECK_THROWS_WITH_AS(io::gguf_file{path}, doctest::Contains("'rows'"), format_error);
     CHECK_THROWS_WITH_AS(io::gguf_file{path}, doctest::Contains("256"), format_error);

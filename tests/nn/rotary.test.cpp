@@ -94,24 +94,57 @@ TEST_CASE("settings that make no sense are refused") {
 
 // A context that only writes down which ops ran; nothing in a module may need more.
 struct recorder {
-  using value = int;
+  struct value {
+    int made_by = 0;
+    [[nodiscard]] value slice(index_t, index_t) const { return *this; }
+  };
   std::vector<std::string> names;
-  int operator()(const ops::product&, int, int, int) { return names.emplace_back("product"), 1; }
-  int operator()(const ops::gated_product&, int, const auto&, const auto&) {
-    return names.emplace_back("gated_product"), 2;
+
+  value operator()(const ops::product&, value, const auto&, const auto&) { return note("product", 1); }
+  value operator()(const ops::gated_product&, value, const auto&, const auto&) { return note("gated_product", 2); }
+  value operator()(const ops::rms_norm&, value, const auto&) { return note("rms_norm", 3); }
+  value operator()(const ops::gated_activation&, value, value) { return note("gated_activation", 4); }
+  value operator()(const ops::add_low_rank&, value, value, const auto&) { return note("add_low_rank", 5); }
+  std::array<value, 2> operator()(const ops::products&, value, const auto&, const auto&) {
+    return {note("products", 6), {6}};
   }
-  int operator()(const ops::rms_norm&, int, int) { return names.emplace_back("rms_norm"), 3; }
+
+ private:
+  value note(const char* name, int made_by) {
+    names.emplace_back(name);
+    return {made_by};
+  }
 };
 struct parameters {
-  using matrix = int;
-  using vector = int;
+  struct matrix {
+    index_t rows = 0;
+    [[nodiscard]] index_t outputs() const { return rows; }
+  };
+  struct vector {
+    index_t length = 0;
+    [[nodiscard]] index_t size() const { return length; }
+  };
 };
 
 TEST_CASE("modules are generic over the context: each names its ops") {
   recorder context;
-  CHECK(nn::gated_mlp<parameters>{}(context, 0) == 1);
-  CHECK(nn::rms_norm<parameters>{}(context, 0) == 3);
+  const nn::gated_mlp<parameters> mlp{};
+  CHECK(mlp(context, {}, std::span<const nn::adapted_rows<parameters>>{}, 0).made_by == 1);
+  CHECK(nn::rms_norm<parameters>{{8}}(context, {}).made_by == 3);
+  CHECK(nn::rms_norm<parameters>{}(context, {7}).made_by == 7);  // no weight, no norm
   CHECK(context.names == std::vector<std::string>{"gated_product", "product", "rms_norm"});
+}
+
+TEST_CASE("an adapter of the gate takes the fused product apart") {
+  recorder context;
+  nn::adapter<parameters> changes;
+  changes.layers.resize(1);
+  changes.layers[0][static_cast<std::size_t>(nn::adapted_module::gate)].down.rows = 4;
+  const nn::active_adapter<parameters> active[] = {{&changes, 1}};
+  const nn::adapted_rows<parameters> rows[] = {{0, 1, active}};
+  const nn::gated_mlp<parameters> mlp{};
+  CHECK(mlp(context, {}, std::span<const nn::adapted_rows<parameters>>(rows), 0).made_by == 1);
+  CHECK(context.names == std::vector<std::string>{"products", "add_low_rank", "gated_activation", "product"});
 }
 
 }  // namespace

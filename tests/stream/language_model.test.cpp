@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <runnel/stream/language_model.hpp>
+#include <runnel/stream/session.hpp>
 
 #include "support/tiny_language.hpp"
 
@@ -20,6 +22,48 @@ TEST_CASE("segments are encoded one by one, and only markup becomes control toke
   for (const auto id : model.word_tokens("<|im_end|>", " ")) CHECK(id > 1);
   CHECK(model.text_of(std::vector<std::int32_t>{1, 4, 0}) == "a");
   CHECK_THROWS_AS(model.check(std::vector<std::int32_t>{26}), config_error);
+}
+
+TEST_CASE("a session reads and writes the ids of the segments one after another") {
+  const auto model = tests::tiny_language(4);
+  const auto append = [](std::vector<std::int32_t>& all, const std::vector<std::int32_t>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+  };
+  auto expected = model.prompt_tokens("cab");
+  append(expected, model.word_tokens("abc", "", true));
+  append(expected, model.word_tokens("<|im_end|>", " "));
+  append(expected, model.word_tokens("ba", " "));
+  append(expected, model.end_tokens());
+  stream::session_options options;
+  options.instruction = "cab";
+  options.max_tokens = 3;
+  stream::session session(model, options);
+  for (const char* word : {"abc", "<|im_end|>", "ba"}) session.push(word);
+  session.finish();
+  while (session.next()) {
+  }
+  const auto source = session.source_tokens();
+  REQUIRE(source.size() <= expected.size());
+  CHECK(std::equal(source.begin(), source.end(), expected.begin()));
+  options.how = stream::batch();
+  stream::session whole(model, options);
+  for (const char* word : {"abc", "<|im_end|>", "ba"}) whole.push(word);
+  whole.finish();
+  static_cast<void>(whole.next());
+  while (whole.next()) {
+  }
+  CHECK(std::vector<std::int32_t>(whole.source_tokens().begin(), whole.source_tokens().end()) == expected);
+  const auto header = model.header_tokens();
+  REQUIRE(whole.target_tokens().size() >= header.size());
+  CHECK(std::equal(header.begin(), header.end(), whole.target_tokens().begin()));
+}
+
+TEST_CASE("a format whose source is audio takes no words") {
+  auto model = tests::tiny_language(4);
+  model.format.source = text::source_kind::audio;
+  CHECK_THROWS_AS(static_cast<void>(model.word_tokens("ab", "")), config_error);
+  stream::session session(model, {});
+  CHECK_THROWS_AS(session.push("ab"), config_error);
 }
 
 TEST_CASE("the markup that ends a target ends it, text does not") {

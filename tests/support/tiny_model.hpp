@@ -168,8 +168,8 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
     layer.attention.scores.heads = config.num_attention_heads;
     layer.attention.scores.kv_heads = config.num_key_value_heads;
     layer.attention.scores.head_dim = config.head_dim;
-    const double scalar = config.query_pre_attn_scalar > 0 ? config.query_pre_attn_scalar
-                                                           : static_cast<double>(config.head_dim);
+    const double scalar =
+        config.query_pre_attn_scalar > 0 ? config.query_pre_attn_scalar : static_cast<double>(config.head_dim);
     layer.attention.scores.scale = static_cast<float>(1 / std::sqrt(scalar));
     layer.attention.scores.soft_cap = config.attn_logit_softcapping;
     layer.attention.scores.windowed = config.layer(i).windowed;

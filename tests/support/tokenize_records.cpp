@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// tokenize_records FILE [parse]: encodes texts with the vocabulary in FILE (tokenizer.json or .gguf), for
-// tests/golden/text/check_real_vocabularies.py. Standard input: texts, each after its length in bytes (uint32).
-// Standard output: for each its ids (int32) after their number (uint32). Little endian. With `parse` special tokens are
-// parsed.
+// tokenize_records FILE [parse]: encodes texts with the vocabulary in FILE (tokenizer.json, tokenizer.model, .tiktoken
+// or .gguf), for tests/golden/text/check_real_vocabularies.py. Standard input: texts, each after its length in bytes
+// (uint32). Standard output: for each its ids (int32) after their number (uint32). Little endian. With `parse` special
+// tokens are parsed.
 #include <cstdint>
 #include <cstring>
 #include <iostream>
@@ -12,15 +12,15 @@
 #include <string_view>
 
 #include <runnel/text/tokenizer.hpp>
+#include <runnel/text/tokenizer_file.hpp>
 #include <runnel/text/tokenizer_gguf.hpp>
-#include <runnel/text/tokenizer_json.hpp>
 
 int main(int argc, char** argv) {
   try {
     const std::string path = argc > 1 ? argv[1] : "";
     const runnel::text::tokenizer vocabulary(path.ends_with(".gguf")
                                                  ? runnel::text::read_tokenizer_gguf(runnel::io::gguf_file(path))
-                                                 : runnel::text::read_tokenizer_json(path));
+                                                 : runnel::text::read_tokenizer(path));
     runnel::text::encode_options options;
     options.parse_special = argc > 2;
     const std::string input(std::istreambuf_iterator<char>(std::cin), {});

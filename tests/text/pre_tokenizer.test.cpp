@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include <runnel/core/error.hpp>
 #include <runnel/text/pre_tokenizer.hpp>
 
@@ -105,12 +107,44 @@ TEST_CASE("pieces are never empty and together are the text, whatever the bytes"
   }
 }
 
+TEST_CASE("patterns with capitals") {
+  int count = 0;
+  for (const auto& line : runnel_test::golden_lines("pieces.jsonl")) {
+    const auto row = nlohmann::json::parse(line);
+    const auto kind = row[0].get<std::string>() == "o200k" ? pre_tokenizer_kind::o200k : pre_tokenizer_kind::tekken;
+    CHECK_MESSAGE(cut(kind, row[1].get<std::string>()) == row[2].get<pieces>(), line);
+    ++count;
+  }
+  CHECK(count > 900);
+}
+
+TEST_CASE("an answer that is certain does not change, whatever follows") {
+  std::mt19937 random(6);
+  const auto& corpus = runnel_test::corpus();
+  for (int round = 0; round < 3000; ++round) {
+    const auto kind = static_cast<pre_tokenizer_kind>(random() % 6);
+    const std::string whole = random() % 3 == 0 ? runnel_test::random_bytes(random, random() % 30)
+                                                : corpus[random() % corpus.size()] + corpus[random() % corpus.size()];
+    const auto all = cut(kind, whole);
+    const std::string_view part = std::string_view(whole).substr(0, random() % (whole.size() + 1));
+    text::piece_scanner scanner(kind, part);
+    std::size_t count = 0;
+    for (std::size_t at = 0; at < part.size(); ++count) {
+      const std::size_t end = scanner.next(at);
+      if (!scanner.is_certain()) break;
+      CAPTURE(whole);
+      REQUIRE(part.substr(at, end - at) == all[count]);
+      at = end;
+    }
+  }
+}
+
 TEST_CASE("names") {
-  for (const auto kind :
-       {pre_tokenizer_kind::gpt2, pre_tokenizer_kind::llama3, pre_tokenizer_kind::qwen2, pre_tokenizer_kind::smollm}) {
+  for (const auto kind : {pre_tokenizer_kind::gpt2, pre_tokenizer_kind::llama3, pre_tokenizer_kind::qwen2,
+                          pre_tokenizer_kind::smollm, pre_tokenizer_kind::o200k, pre_tokenizer_kind::tekken}) {
     CHECK(text::find_pre_tokenizer(text::pre_tokenizer_name(kind), "file") == kind);
   }
-  for (const auto* const name : {"default", "", "tekken", "smollm "}) {
+  for (const auto* const name : {"default", "", "tekke", "smollm "}) {
     const auto problem = runnel_test::failure<runnel::format_error>(
         [&] { static_cast<void>(text::find_pre_tokenizer(name, "model.gguf")); });
     CHECK(runnel_test::holds(problem, "model.gguf"));

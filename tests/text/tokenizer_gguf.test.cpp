@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -104,7 +105,29 @@ TEST_CASE("malformed metadata is refused with file and key") {
   using change = std::function<void(io::gguf_writer&)>;
   const std::vector<std::string> few{"a", "b"};
   const std::vector<std::pair<change, std::string>> cases{
-      {[](auto& w) { w.set("tokenizer.ggml.model", "llama"); }, "tokenizer.ggml.model \"llama\" is not supported yet"},
+      {[](auto& w) { w.set("tokenizer.ggml.model", "bert"); }, "tokenizer.ggml.model \"bert\" is not supported"},
+      {[](auto& w) { w.set("tokenizer.ggml.model", "llama"); }, "tokenizer.ggml.scores"},
+      {[](auto& w) {
+         w.set("tokenizer.ggml.model", "llama");
+         w.set("tokenizer.ggml.scores", std::vector<float>(7, 1.0F));
+       },
+       "tokenizer.ggml.scores has 7 elements for 2007 tokens"},
+      {[](auto& w) {
+         w.set("tokenizer.ggml.model", "llama");
+         w.set("tokenizer.ggml.scores", std::vector<std::string>(2007, "1"));
+       },
+       "tokenizer.ggml.scores"},
+      {[](auto& w) {
+         w.set("tokenizer.ggml.model", "llama");
+         w.set("tokenizer.ggml.scores", std::vector<float>(2007, std::numeric_limits<float>::quiet_NaN()));
+       },
+       "the score of token 0 is not a number"},
+      {[](auto& w) {
+         w.set("tokenizer.ggml.model", "llama");
+         w.set("tokenizer.ggml.scores", std::vector<float>(2007, 0.0F));
+         w.set("tokenizer.ggml.add_space_prefix", "yes");
+       },
+       "tokenizer.ggml.add_space_prefix"},
       {[](auto& w) { w.set("tokenizer.ggml.model", std::uint32_t{1}); }, "tokenizer.ggml.model"},
       {[](auto& w) { w.set("tokenizer.ggml.pre", "default"); }, "tokenizer.ggml.pre: pre-tokenizer \"default\""},
       {[](auto& w) { w.set("tokenizer.ggml.tokens", "abc"); }, "tokenizer.ggml.tokens"},

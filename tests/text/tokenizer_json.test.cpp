@@ -109,11 +109,10 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
       {[](json& r) { r.erase("model"); }, "model is missing"},
       {[](json& r) { r["model"] = nullptr; }, "model is missing"},
       {[](json& r) { r["model"] = 7; }, "model: expected an object, found 7"},
-      {[](json& r) { r["model"]["type"] = "Unigram"; },
-       "model.type \"Unigram\" is not supported yet, expected byte-level BPE"},
+      {[](json& r) { r["model"]["type"] = "Unigram"; }, "model.type \"Unigram\" is not supported, expected BPE"},
       {[](json& r) { r["model"]["type"] = "WordPiece"; }, "WordPiece"},
       {[](json& r) { r["model"]["type"] = 1; }, "model.type: expected a string, found 1"},
-      {[](json& r) { r["model"]["byte_fallback"] = true; }, "byte_fallback"},
+      {[](json& r) { r["model"]["byte_fallback"] = true; }, "model.byte_fallback makes no sense"},
       {[](json& r) { r["model"]["byte_fallback"] = "yes"; },
        "model.byte_fallback: expected true or false, found \"yes\""},
       {[](json& r) { r["model"]["continuing_subword_prefix"] = "##"; }, "model.continuing_subword_prefix"},
@@ -154,7 +153,7 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
       {[](json& r) { r["added_tokens"][0]["id"] = 65; }, "both have id 65"},
       {[](json& r) { r["added_tokens"][0]["content"] = "ab"; }, "tokens 256 and 257 are both \"ab\""},
       {[](json& r) { r["added_tokens"][0]["special"] = "no"; }, "added_tokens[0].special: expected true or false"},
-      {[](json& r) { r["added_tokens"][0]["single_word"] = true; }, "added_tokens[0].single_word is not supported"},
+      {[](json& r) { r["added_tokens"][0]["single_word"] = 1; }, "added_tokens[0].single_word: expected true or"},
       {[](json& r) {
          r["normalizer"] = {{"type", "Lowercase"}};
        },
@@ -164,15 +163,53 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
          r["normalizer"] = {{"type", "Sequence"}};
        },
        "normalizer.normalizers is missing"},
-      {[](json& r) { r.erase("pre_tokenizer"); }, "pre_tokenizer is missing"},
+      {[](json& r) { r.erase("pre_tokenizer"); }, "neither the normalizer nor the pre_tokenizer makes spaces"},
+      {[](json& r) { r["pre_tokenizer"] = nullptr; }, "neither the normalizer"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}};
+       },
+       "pre_tokenizer.replacement is supported as"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Metaspace"}, {"prepend_scheme", "last"}};
+       },
+       "pre_tokenizer.prepend_scheme \"last\" is unknown"},
       {[](json& r) {
          r["pre_tokenizer"] = {{"type", "Metaspace"}};
        },
-       "pre_tokenizer Metaspace is not supported yet"},
+       "decoder \"ByteLevel\" is not supported here"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Whitespace"}};
+       },
+       "pre_tokenizer Whitespace is not supported here"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Metaspace"}};
+         r["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+       },
+       "normalizer \"Precompiled\" is not supported"},
+      {[](json& r) {
+         r["pre_tokenizer"] = nullptr;
+         r["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", " +"}}}, {"content", "\u2581"}};
+       },
+       "normalizer Replace is supported for"},
+      {[](json& r) {
+         r["pre_tokenizer"] = nullptr;
+         r["normalizer"] = {{"type", "Prepend"}, {"prepend", "_"}};
+       },
+       "normalizer Prepend is supported for"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Metaspace"}};
+         r["decoder"] = {{"type", "Strip"}, {"content", " "}, {"start", 2}, {"stop", 0}};
+       },
+       "decoder Strip is supported for at most one space"},
+      {[](json& r) {
+         r["pre_tokenizer"] = {{"type", "Metaspace"}};
+         r["decoder"] = {{"type", "Replace"}, {"pattern", {{"String", "_"}}}, {"content", " "}};
+       },
+       "decoder Replace is supported for"},
       {[](json& r) {
          r["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", json::array()}};
        },
-       "pre_tokenizer (none)"},
+       "neither the normalizer"},
       {[](json& r) { r["pre_tokenizer"]["use_regex"] = false; }, "this combination of pre-tokenizers"},
       {[](json& r) { r["pre_tokenizer"].erase("add_prefix_space"); }, "add_prefix_space is not supported"},
       {[&](json& r) {
@@ -194,7 +231,7 @@ TEST_CASE("what is not supported or malformed is refused with file, key and find
       {[](json& r) {
          r["decoder"] = {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}}}};
        },
-       "decoder \"ByteFallback\" is not supported yet"},
+       "decoder \"ByteFallback\" is not supported here, expected ByteLevel"},
       {[](json& r) {
          const json first{{"SpecialToken", {{"id", "<nope>"}}}};
          r["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {first}}};

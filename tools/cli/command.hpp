@@ -30,5 +30,6 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_logits_command();
 [[nodiscard]] std::unique_ptr<command> make_inspect_command();
 [[nodiscard]] std::unique_ptr<command> make_bench_command();
+[[nodiscard]] std::unique_ptr<command> make_quantize_command();
 
 }  // namespace runnel::cli

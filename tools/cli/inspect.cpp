@@ -45,7 +45,8 @@ class inspector {
     const bool has_weights = !folder || std::filesystem::exists(path_ / "model.safetensors", problem) ||
                              std::filesystem::exists(path_ / "model.safetensors.index.json", problem);
     expect<io_error>(has_weights || std::filesystem::exists(path_ / "config.json", problem) ||
-                         std::filesystem::exists(path_ / "tokenizer.json", problem),
+                         std::filesystem::exists(path_ / "tokenizer.json", problem) ||
+                         std::filesystem::exists(path_ / "tokenizer.model", problem),
                      path_.string(),
                      ": expected config.json, tokenizer.json or model.safetensors in the folder, found none");
     if (has_weights) file_.emplace(path_);
@@ -188,20 +189,23 @@ class inspector {
       const auto id = [&](std::optional<std::int32_t> which) {
         return which ? json{{"id", *which}, {"token", vocabulary.token(*which)}} : json(nullptr);
       };
-      constexpr const char* cuts[] = {"gpt2", "llama3", "qwen2", "smollm"};
+      constexpr const char* cuts[] = {"gpt2", "llama3", "qwen2", "smollm", "o200k", "tekken"};
+      const bool byte_level = vocabulary.form() == text::vocabulary_form::byte_level;
       json ends = json::array();
       for (const std::int32_t end : vocabulary.eos_ids()) ends.push_back(id(end));
       std::int32_t special = 0;
       for (std::int32_t i = 0; i < vocabulary.vocabulary_size(); ++i) special += vocabulary.is_special(i) ? 1 : 0;
-      out["tokenizer"] = {{"kind", "byte-level bpe"},
-                          {"pre_tokenizer", cuts[static_cast<std::size_t>(vocabulary.pre_tokenizer())]},
-                          {"tokens", vocabulary.vocabulary_size()},
-                          {"special_tokens", special},
-                          {"bos", id(vocabulary.bos())},
-                          {"adds_bos", vocabulary.adds_bos()},
-                          {"eos", ends},
-                          {"normalizes_nfc", vocabulary.normalizes_nfc()},
-                          {"bytes_without_token", vocabulary.missing_bytes().size()}};
+      out["tokenizer"] = {
+          {"kind", byte_level ? "byte-level bpe" : "sentencepiece bpe"},
+          {"pre_tokenizer",
+           byte_level ? json(cuts[static_cast<std::size_t>(vocabulary.pre_tokenizer())]) : json(nullptr)},
+          {"tokens", vocabulary.vocabulary_size()},
+          {"special_tokens", special},
+          {"bos", id(vocabulary.bos())},
+          {"adds_bos", vocabulary.adds_bos()},
+          {"eos", ends},
+          {"normalizes_nfc", vocabulary.normalizes_nfc()},
+          {"bytes_without_token", vocabulary.missing_bytes().size()}};
       const auto format = text::detect_chat_format(vocabulary);
       out["chat_format"] = {{"name", format.name},
                             {"source_prefix", format.source_prefix},

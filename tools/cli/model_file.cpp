@@ -8,8 +8,8 @@
 #include <fstream>
 #include <system_error>
 
+#include <runnel/text/tokenizer_file.hpp>
 #include <runnel/text/tokenizer_gguf.hpp>
-#include <runnel/text/tokenizer_json.hpp>
 
 #include "options.hpp"
 
@@ -53,16 +53,27 @@ model_file::totals model_file::sum() const {
   return all;
 }
 
-std::filesystem::path resolve_tokenizer(const std::string& path) {
+namespace {
+
+/// Files that hold a vocabulary and nothing else.
+bool is_tokenizer_file(const std::filesystem::path& path) {
   std::error_code problem;
-  if (path.ends_with(".json") && std::filesystem::is_regular_file(path, problem)) return path;
-  return resolve_model(path);
+  const auto kind = path.extension();
+  return (kind == ".json" || kind == ".model" || kind == ".tiktoken") &&
+         std::filesystem::is_regular_file(path, problem);
+}
+
+}  // namespace
+
+std::filesystem::path resolve_tokenizer(const std::string& path) {
+  return is_tokenizer_file(path) ? std::filesystem::path(path) : resolve_model(path);
 }
 
 text::tokenizer load_tokenizer(const std::filesystem::path& path) {
   std::error_code problem;
-  if (std::filesystem::is_directory(path, problem) || path.extension() == ".json")
-    return text::tokenizer(text::read_tokenizer_json(path));
+  if (std::filesystem::is_directory(path, problem) || is_tokenizer_file(path)) {
+    return text::tokenizer(text::read_tokenizer(path));
+  }
   return text::tokenizer(text::read_tokenizer_gguf(io::gguf_file(path)));
 }
 

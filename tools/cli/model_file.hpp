@@ -43,7 +43,7 @@ class model_file {
 /// Whether the file begins as GGUF files do.
 [[nodiscard]] bool is_gguf(const std::filesystem::path& path);
 
-/// What -m means where only the tokenizer is wanted: a GGUF file, a folder, or a tokenizer.json.
+/// What -m means where only the tokenizer is wanted: a GGUF file, a folder, or a tokenizer.json, .model or .tiktoken.
 [[nodiscard]] std::filesystem::path resolve_tokenizer(const std::string& path);
 
 /// The tokenizer of a model, given as `resolve_tokenizer` returns it; compiled once for all commands.

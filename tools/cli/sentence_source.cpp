@@ -60,7 +60,8 @@ void sentence_source::push(stream::session& session, const std::vector<std::stri
       ++units_;
       continue;
     }
-    const auto ids = model.word_tokens(unit, num_words_++ == 0 ? std::string_view() : model.format.word_separator);
+    const bool first = num_words_++ == 0;
+    const auto ids = model.word_tokens(unit, first ? std::string_view() : model.format.word_separator, first);
     for (const std::int32_t id : ids) {
       session.push_tokens(std::span(&id, 1));
       ++units_;

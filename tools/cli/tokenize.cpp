@@ -34,7 +34,8 @@ class tokenize_command final : public command {
     options.footer(
         "For each line, byte for byte up to its line feed, one line of ids with spaces between them; an empty line "
         "gives an\n"
-        "empty line. Only the tokenizer is loaded, so a tokenizer.json is enough for --model.\n"
+        "empty line. Only the tokenizer is loaded, so a tokenizer.json or tokenizer.model is enough for "
+        "--model.\n"
         "Examples:\n"
         "  runnel tokenize -m model.gguf -p \"Hello, world\" --pieces\n"
         "  runnel tokenize -m model.gguf < corpus.txt > ids.txt");

@@ -274,7 +274,8 @@ class translate_command final : public command {
     sentence_source source(source_, how.unit);
     how.options.word_separator = source.separator();
     how.model = model_.load();
-    if (!format_.empty()) how.model.format = find_format();
+    format_.apply(how.model);
+    how.options.adapters = model_.adapters(how.model);
     how.options.validate(how.model.context());
     std::optional<translation_log> log;
     if (!output_.empty()) log.emplace(output_, settings(how));
@@ -322,8 +323,7 @@ class translate_command final : public command {
                   "What the model is told to do; default: Translate the following English paragraph to French")
             .excludes(from)
             .excludes(to);
-    options.text("--format", format_, "NAME|FILE",
-                 "Chat format: a name, or a JSON file; default: the one of the model's template");
+    format_.declare(options);
     options.text("-o,--output", output_, "DIR",
                  "Folder for instances.log (one JSON object a sentence, as SimulEval writes them; delays count source "
                  "units, elapsed is in ms) and config.yaml; files of an earlier run are replaced");
@@ -351,17 +351,6 @@ class translate_command final : public command {
     options.compute = model_.compute();
     options.cache_type = model_.cache_type();
     return options;
-  }
-
-  [[nodiscard]] text::chat_format find_format() const {
-    const auto names = text::chat_format_names();
-    if (std::find(names.begin(), names.end(), format_) != names.end()) return text::find_chat_format(format_);
-    std::error_code problem;
-    if (std::filesystem::exists(format_, problem)) return text::load_chat_format(format_);
-    std::string list;
-    for (const auto name : names) list += message(list.empty() ? "" : ", ", name);
-    throw config_error(
-        message("--format: expected a JSON file or one of ", list, "; found '", printable(format_), "'"));
   }
 
   [[nodiscard]] translation_log::settings settings(const translation_run::setup& how) const {
@@ -413,7 +402,7 @@ class translate_command final : public command {
   std::string to_ = "French";
   argument instruction_option_;
   std::string instruction_;
-  std::string format_;
+  format_option format_;
   std::string output_;
   index_t max_tokens_ = 256;
   index_t max_word_tokens_ = 50;

@@ -108,6 +108,54 @@ RUNNEL_INLINE void store_bytes(const lanes<std::int32_t, Arch>& x, std::int8_t* 
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = static_cast<std::int8_t>(values[i]);
 }
 
+/// One byte a lane, signed or not, as whole numbers.
+template <class Arch, class Byte>
+requires(std::is_same_v<Byte, std::int8_t> ||
+         std::is_same_v<Byte, std::uint8_t>) RUNNEL_INLINE lanes<std::int32_t, Arch> load_bytes(const Byte* bytes)
+noexcept {
+  [[maybe_unused]] constexpr bool is_signed = std::is_signed_v<Byte>;
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+    if constexpr (is_signed) return _mm512_cvtepi8_epi32(some);
+    return _mm512_cvtepu8_epi32(some);
+  }
+#endif
+#if XSIMD_WITH_AVX2
+  if constexpr (std::is_base_of_v<xsimd::avx2, Arch> && !std::is_base_of_v<xsimd::avx512f, Arch>) {
+    const __m128i some = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes));
+    if constexpr (is_signed) return _mm256_cvtepi8_epi32(some);
+    return _mm256_cvtepu8_epi32(some);
+  }
+#endif
+  alignas(64) std::array<std::int32_t, width<std::int32_t, Arch>> values;
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = bytes[i];
+  return lanes<std::int32_t, Arch>::load_aligned(values.data());
+}
+
+/// The bytes of `table` that the bytes of `indexes`, each below 16, name.
+template <class Arch>
+RUNNEL_INLINE lanes<std::int32_t, Arch> look_up(const std::array<std::uint8_t, 16>& table,
+                                                const lanes<std::int32_t, Arch>& indexes) noexcept {
+#if XSIMD_WITH_AVX512BW
+  if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
+    const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table.data()));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(row), indexes);
+  }
+#endif
+#if XSIMD_WITH_AVX2
+  if constexpr (std::is_base_of_v<xsimd::avx2, Arch> && !std::is_base_of_v<xsimd::avx512f, Arch>) {
+    const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table.data()));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(row), indexes);
+  }
+#endif
+  using ints = lanes<std::int32_t, Arch>;
+  alignas(64) std::array<std::uint8_t, sizeof(ints)> bytes;
+  indexes.store_aligned(reinterpret_cast<std::int32_t*>(bytes.data()));
+  for (std::uint8_t& byte : bytes) byte = table[byte];
+  return ints::load_aligned(reinterpret_cast<const std::int32_t*>(bytes.data()));
+}
+
 /// Asks for the cache line at `address`, which need not be a valid one.
 RUNNEL_INLINE void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
 

@@ -41,8 +41,7 @@ struct stored_tensor {
   [[nodiscard]] quant::weight_format loadable_format() const {
     expect<format_error>(format.has_value(), file != nullptr ? file->name() : std::string(), ": tensor ",
                          in_quotes(name), ": values of type ", type_name,
-                         " can be listed but not loaded; convert the file to one of f32, f16, "
-                         "bf16, q8_0, q4_0, q4_1");
+                         " can be listed but not loaded; formats that can are ", quant::format_names());
     return *format;
   }
 

@@ -25,9 +25,11 @@ struct byte_block {
   static constexpr std::size_t inputs = 32;
 
   std::array<std::int8_t, inputs> quants;
-  float scale;         ///< NaN where an input is not finite: so is the row's product then
-  float sum;           ///< scale times the sum of quants: what a weight's minimum is multiplied by
-  std::int32_t start;  ///< minus the weights' zero point times the sum of quants
+  float scale;                      ///< NaN where an input is not finite: so is the row's product then
+  float sum;                        ///< scale times the sum of quants: what a weight's minimum is multiplied by
+  std::int32_t start;               ///< minus the weights' zero point times the sum of quants
+  std::array<float, 2> group_sums;  ///< `sum` of each 16 inputs, for weights with a scale for as many
+  std::array<std::int32_t, 2> group_starts;  ///< `start` of each 16 inputs
 };
 
 /// Words of 32 bits that a row of `inputs` takes as pairs of bf16.
@@ -91,28 +93,36 @@ struct byte_scale {
   }
 };
 
-/// Fills a block's quants and gives their sum; what rounding leaves over goes to `rest`, if there is one.
+/// Sums of a block's quants.
+struct quant_sums {
+  std::int32_t first = 0;  // of the first half
+  std::int32_t all = 0;
+};
+
+/// Fills a block's quants and gives their sums; what rounding leaves over goes to `rest`, if there is one.
 template <class Arch>
-RUNNEL_INLINE std::int32_t quantize_block(const float* x, const byte_scale& by, byte_block& block,
-                                          float* rest = nullptr) noexcept {
+RUNNEL_INLINE quant_sums quantize_block(const float* x, const byte_scale& by, byte_block& block,
+                                        float* rest = nullptr) noexcept {
   constexpr std::size_t width = simd::width<float, Arch>;
   using batch = simd::lanes<float, Arch>;
   if (by.inverse == 0) {  // otherwise an infinity times zero would be converted
     block.quants.fill(0);
     if (rest != nullptr) std::fill_n(rest, byte_block::inputs, by.scale);  // nothing is left; NaN stays NaN
-    return 0;
+    return {};
   }
-  simd::lanes<std::int32_t, Arch> sums(0);
+  simd::lanes<std::int32_t, Arch> sums[2] = {0, 0};
   RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs; i += width) {
     const auto values = batch::load_unaligned(x + i);
     const auto scaled = xsimd::nearbyint(values * batch(by.inverse));
     const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
     const auto whole = xsimd::to_int(limited);
     simd::store_bytes<Arch>(whole, block.quants.data() + i);
-    sums = sums + whole;
+    auto& sum = sums[i / (byte_block::inputs / 2)];
+    sum = sum + whole;
     if (rest != nullptr) simd::fma(batch(-by.scale), limited, values).store_unaligned(rest + i);
   }
-  return simd::sum(sums);
+  const std::int32_t first = simd::sum(sums[0]);
+  return {first, first + simd::sum(sums[1])};
 }
 
 }  // namespace detail
@@ -130,11 +140,13 @@ void quantize_row(const float* x, index_t inputs, std::int32_t zero_point, index
     for (index_t plane = 0; plane < planes; ++plane) {
       byte_block& block = blocks[plane * byte_block_count(inputs) + b];
       const detail::byte_scale by(detail::largest_magnitude<Arch>(values, step));
-      const std::int32_t sum =
-          detail::quantize_block<Arch>(values, by, block, plane + 1 < planes ? rest.data() : nullptr);
+      const auto sums = detail::quantize_block<Arch>(values, by, block, plane + 1 < planes ? rest.data() : nullptr);
       block.scale = by.scale;
-      block.sum = by.scale * static_cast<float>(sum);
-      block.start = -zero_point * sum;
+      block.sum = by.scale * static_cast<float>(sums.all);
+      block.start = -zero_point * sums.all;
+      block.group_sums = {by.scale * static_cast<float>(sums.first),
+                          by.scale * static_cast<float>(sums.all - sums.first)};
+      block.group_starts = {-zero_point * sums.first, -zero_point * (sums.all - sums.first)};
       values = rest.data();
     }
   }
@@ -146,7 +158,7 @@ void quantize_whole_row(const float* x, index_t inputs, std::int32_t zero_point,
   constexpr auto step = static_cast<index_t>(byte_block::inputs);
   const detail::byte_scale by(detail::largest_magnitude<Arch>(x, inputs));
   std::int32_t sum = 0;
-  for (index_t k = 0; k < inputs; k += step) sum += detail::quantize_block<Arch>(x + k, by, blocks[k / step]);
+  for (index_t k = 0; k < inputs; k += step) sum += detail::quantize_block<Arch>(x + k, by, blocks[k / step]).all;
   blocks->scale = by.scale;
   blocks->sum = by.scale * static_cast<float>(sum);
   blocks->start = -zero_point * sum;

@@ -9,6 +9,7 @@
 
 #include <runnel/core/index.hpp>
 #include <runnel/core/simd.hpp>
+#include <runnel/kernels/weight_part.hpp>
 #include <runnel/quant/codecs.hpp>
 
 /// \file
@@ -232,11 +233,12 @@ RUNNEL_INLINE void for_each_tile(const output_tile<T>& out, Tile&& tile) noexcep
   }
 }
 
-/// A codec as a panel product needs it.
+/// A codec as a panel product needs it. Inputs are decoded from a multiple of the least decodable number on.
 struct panel_codec {
-  index_t inputs;  // of a block
-  index_t words;   // of a block
-  void (*decode)(const quant::word* blocks, index_t count, float* out);
+  index_t inputs;                                                        // of a block
+  index_t words;                                                         // of a block
+  void (*decode)(const quant::word* blocks, index_t count, float* out);  // from the beginning of a block, or null
+  part_codec parts;                                                      // used where there is no `decode`
 };
 
 /// Decodes `count` inputs of a panel, from the beginning of a block, to [count, 32].
@@ -259,9 +261,26 @@ void decode_panel(const quant::word* blocks, index_t count, float* out) noexcept
 template <class Arch>
 [[nodiscard]] panel_codec find_panel_codec(quant::weight_format format) noexcept {
   return quant::with_codec(format, []<class Codec>(Codec) {
-    return panel_codec{static_cast<index_t>(Codec::panel_inputs), static_cast<index_t>(Codec::panel_words),
-                       &decode_panel<Arch, Codec>};
+    constexpr auto inputs = static_cast<index_t>(Codec::panel_inputs), words = static_cast<index_t>(Codec::panel_words);
+    if constexpr (quant::decodes_lanes<Codec>) {
+      return panel_codec{inputs, words, &decode_panel<Arch, Codec>, {}};
+    } else {
+      return panel_codec{inputs, words, nullptr, make_part_codec<Arch, Codec>()};
+    }
   });
+}
+
+/// Decodes inputs [first, first + count) of a panel to [count, 32].
+template <class Arch>
+void decode_inputs(const panel_codec& codec, const quant::word* panel, index_t first, index_t count,
+                   float* out) noexcept {
+  if (codec.decode != nullptr) return codec.decode(panel + first / codec.inputs * codec.words, count, out);
+  constexpr auto step = static_cast<index_t>(weight_part::inputs);
+  weight_part part;
+  for (index_t k = 0; k < count; k += step) {
+    codec.parts.take_apart(panel, (first + k) / step, 1, &part);
+    part_to_floats<Arch>(part, codec.parts.zero_point, out + k * static_cast<index_t>(quant::panel_features));
+  }
 }
 
 }  // namespace detail
@@ -284,13 +303,12 @@ void product(const product_args<typename Arithmetic::sum, typename Arithmetic::e
     const quant::word* panel = args.words + p * ((args.inputs + codec.inputs - 1) / codec.inputs) * codec.words;
     for (index_t k0 = 0; k0 < args.inputs; k0 += most) {
       const index_t count = std::min(most, args.inputs - k0);
-      const quant::word* blocks = panel + k0 / codec.inputs * codec.words;
       detail::weight_stretch<element> stretch{scratch, (count + Arithmetic::inputs - 1) / Arithmetic::inputs, k0 == 0,
                                               k0 + count == args.inputs};
       if (as_stored) {
-        stretch.weights = reinterpret_cast<const element*>(blocks);
+        stretch.weights = reinterpret_cast<const element*>(panel + k0 / codec.inputs * codec.words);
       } else {
-        codec.decode(blocks, count, decoded);
+        detail::decode_inputs<Arch>(codec, panel, k0, count, decoded);
         if constexpr (!in_floats) Arithmetic::template convert<Arch>(decoded, count, scratch);
       }
       detail::for_each_tile<detail::tile_height<Arch>>(

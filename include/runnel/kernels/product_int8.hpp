@@ -21,20 +21,26 @@ struct byte_product_args : product_args<float, byte_block> {
 
 namespace detail {
 
-/// Whole sums of one block for a tile of rows, added to `sums`.
+/// Rows of a tile in bytes. In registers of four lanes higher tiles gain little, and every format's takes long to
+/// compile.
+template <class Arch>
+inline constexpr std::size_t byte_tile_height = simd::width<float, Arch> > 4 ? 4 : 2;
+
+/// Whole sums of half a block for a tile of rows, added to `sums`.
 template <class Arch, class Codec, std::size_t Rows, std::size_t Columns>
-RUNNEL_INLINE void add_block(const quant::word* block, const std::array<const byte_block*, Rows>& x, index_t at,
-                             std::size_t column, simd::lanes<std::int32_t, Arch> (&sums)[Rows][Columns]) noexcept {
+RUNNEL_INLINE void add_half(const quant::word* block, std::size_t part, std::size_t half,
+                            const std::array<const byte_block*, Rows>& x, index_t at, std::size_t column,
+                            simd::lanes<std::int32_t, Arch> (&sums)[Rows][Columns]) noexcept {
   using ints = simd::lanes<std::int32_t, Arch>;
   constexpr std::size_t width = simd::width<float, Arch>;
-  RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs / 4; ++i) {
+  RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs / 8; ++i) {
     ints w[Columns];
     RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
-      w[v] = Codec::template bytes<Arch>(block, column + v * width, i);
+      w[v] = Codec::template bytes<Arch>(block, column + v * width, {part, half, i});
     }
     RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
       std::int32_t quad;
-      std::memcpy(&quad, x[r][at].quants.data() + 4 * i, sizeof quad);
+      std::memcpy(&quad, x[r][at].quants.data() + 16 * half + 4 * i, sizeof quad);
       const ints inputs(quad);
       RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
         sums[r][v] = simd::dot4<Codec::largest>(sums[r][v], w[v], inputs);
@@ -43,14 +49,45 @@ RUNNEL_INLINE void add_block(const quant::word* block, const std::array<const by
   }
 }
 
-/// Up to `Rows` rows over one panel, a scale a block.
+/// Adds the first or only scale group of a block (`Halves` 2), or one of two (`Halves` 1), for a tile of rows to `acc`.
+template <class Arch, class Codec, std::size_t Halves, std::size_t Rows, std::size_t Columns>
+RUNNEL_INLINE void add_group(const quant::word* block, std::size_t part, std::size_t group,
+                             const std::array<const byte_block*, Rows>& x, index_t at, std::size_t column,
+                             simd::lanes<float, Arch> (&acc)[Rows][Columns]) noexcept {
+  using batch = simd::lanes<float, Arch>;
+  using ints = simd::lanes<std::int32_t, Arch>;
+  constexpr std::size_t width = simd::width<float, Arch>;
+  ints whole[Rows][Columns];
+  RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+    const ints start(Codec::zero_point == 0 ? 0 : Halves == 2 ? x[r][at].start : x[r][at].group_starts[group]);
+    RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) whole[r][v] = start;
+  }
+  for (std::size_t half = 0; half < Halves; ++half) {
+    add_half<Arch, Codec, Rows, Columns>(block, part, Halves == 2 ? half : group, x, at, column, whole);
+  }
+  const std::size_t place = part * (3 - Halves) + group;
+  RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
+    const auto scale = Codec::template scales<Arch>(block, column + v * width, place);
+    RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+      acc[r][v] = simd::fma(xsimd::to_float(whole[r][v]), scale * batch(x[r][at].scale), acc[r][v]);
+    }
+    if constexpr (Codec::has_minimums) {
+      const auto minimum = Codec::template minimums<Arch>(block, column + v * width, place);
+      RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+        acc[r][v] = simd::fma(minimum, batch(Halves == 2 ? x[r][at].sum : x[r][at].group_sums[group]), acc[r][v]);
+      }
+    }
+  }
+}
+
+/// Up to `Rows` rows over one panel, a scale a block or half a block.
 template <class Arch, class Codec, std::size_t Rows>
 void byte_tile(const quant::word* panel, const byte_product_args& args, const byte_block* x,
                const output_tile<float>& out) noexcept {
   using batch = simd::lanes<float, Arch>;
-  using ints = simd::lanes<std::int32_t, Arch>;
   constexpr std::size_t width = simd::width<float, Arch>;
   constexpr std::size_t columns = simd::registers<Arch> == 32 ? 2 : 1;
+  constexpr auto parts = static_cast<index_t>(Codec::panel_inputs / byte_block::inputs);
   const index_t blocks = byte_block_count(args.inputs);
   const auto rows = row_starts<byte_block, Rows>(x, args.x_stride, out.rows);
   alignas(64) tile_sums<float, Rows> sums;
@@ -61,23 +98,13 @@ void byte_tile(const quant::word* panel, const byte_product_args& args, const by
     }
     for (index_t i = 0; i < blocks * args.planes; ++i) {
       const index_t b = i / args.planes, at = i % args.planes * blocks + b;
-      const quant::word* block = panel + b * static_cast<index_t>(Codec::panel_words);
-      ints whole[Rows][columns];
-      RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
-        const ints start(Codec::zero_point == 0 ? 0 : rows[r][at].start);
-        RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) whole[r][v] = start;
-      }
-      add_block<Arch, Codec, Rows, columns>(block, rows, at, column, whole);
-      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
-        const auto scale = Codec::template scales<Arch>(block, column + v * width);
-        RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
-          acc[r][v] = simd::fma(xsimd::to_float(whole[r][v]), scale * batch(rows[r][at].scale), acc[r][v]);
-        }
-        if constexpr (requires { Codec::template minimums<Arch>(block, column); }) {
-          const auto minimum = Codec::template minimums<Arch>(block, column + v * width);
-          RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
-            acc[r][v] = simd::fma(minimum, batch(rows[r][at].sum), acc[r][v]);
-          }
+      const quant::word* block = panel + b / parts * static_cast<index_t>(Codec::panel_words);
+      const auto part = static_cast<std::size_t>(b % parts);
+      if constexpr (Codec::group_size == byte_block::inputs) {
+        add_group<Arch, Codec, 2>(block, part, 0, rows, at, column, acc);
+      } else {
+        for (std::size_t group = 0; group < 2; ++group) {
+          add_group<Arch, Codec, 1>(block, part, group, rows, at, column, acc);
         }
       }
     }
@@ -107,10 +134,12 @@ void whole_row_tile(const quant::word* panel, const byte_product_args& args, con
     }
     const quant::word* block = panel;
     for (index_t b = 0; b < byte_block_count(args.inputs); ++b, block += Codec::panel_words) {
-      add_block<Arch, Codec, Rows, columns>(block, rows, b, column, whole);
+      for (std::size_t half = 0; half < 2; ++half) {
+        add_half<Arch, Codec, Rows, columns>(block, 0, half, rows, b, column, whole);
+      }
     }
     RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
-      const auto scale = Codec::template scales<Arch>(panel, column + v * width);
+      const auto scale = Codec::template scales<Arch>(panel, column + v * width, 0);
       RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
         (xsimd::to_float(whole[r][v]) * (scale * batch(rows[r]->scale)))
             .store_aligned(sums.data() + r * quant::panel_features + column + v * width);
@@ -126,13 +155,14 @@ void whole_row_tile(const quant::word* panel, const byte_product_args& args, con
 template <class Arch>
 void product_int8(const byte_product_args& args, index_t panel_begin, index_t panel_end) noexcept {
   quant::with_byte_codec(args.format, [&]<class Codec>(Codec) {
+    constexpr auto parts = static_cast<index_t>(Codec::panel_inputs / byte_block::inputs);
     for (index_t p = panel_begin; p < panel_end; ++p) {
       const quant::word* panel =
-          args.words + p * byte_block_count(args.inputs) * static_cast<index_t>(Codec::panel_words);
-      detail::for_each_tile<4>(detail::panel_output(args, p),
-                               [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
-                                 detail::byte_tile<Arch, Codec, height>(panel, args, args.x + row * args.x_stride, out);
-                               });
+          args.words + p * (byte_block_count(args.inputs) / parts) * static_cast<index_t>(Codec::panel_words);
+      detail::for_each_tile<detail::byte_tile_height<Arch>>(
+          detail::panel_output(args, p), [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
+            detail::byte_tile<Arch, Codec, height>(panel, args, args.x + row * args.x_stride, out);
+          });
     }
   });
 }

@@ -32,9 +32,9 @@ struct rotary_config {
   bool truncate = true;              ///< yarn: whether the two are rounded outward to whole features
   /// [dimension / 2] or empty: what frequencies are divided by in place of a formula (GGUF files; longrope's short
   /// factors).
-  std::vector<double> frequency_divisors;
+  std::vector<double> frequency_divisors{};
   /// The same in contexts longer than the original (longrope's long factors).
-  std::vector<double> long_frequency_divisors;
+  std::vector<double> long_frequency_divisors{};
 };
 
 /// YaRN's usual factor on attention for a context `factor` times longer; `scale` is 1 unless a config says otherwise

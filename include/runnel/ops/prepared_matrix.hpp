@@ -82,7 +82,7 @@ class prepared_matrix {
     out.outputs_ = from.outputs;
     out.inputs_ = from.inputs;
     out.byte_planes_ = from.byte_planes;
-    quant::with_codec(from.format, [&]<class Codec>(Codec) { out.template pack<Codec>(from, row_bytes, pool); });
+    out.pack(from, row_bytes, pool);
     return out;
   }
 
@@ -122,25 +122,39 @@ class prepared_matrix {
 
   /// Output row n as floats (an embedding). `values` holds `inputs()`.
   void decode_row(index_t n, std::span<float> values) const noexcept {
+    constexpr auto width = static_cast<index_t>(quant::panel_features);
     quant::with_codec(format_, [&]<class Codec>(Codec) {
-      constexpr auto width = static_cast<index_t>(quant::panel_features);
-      const index_t blocks = block_count<Codec>();
+      constexpr auto inputs = static_cast<index_t>(Codec::panel_inputs);
+      const index_t blocks = (inputs_ + inputs - 1) / inputs;
       const quant::word* block = words_.get() + n / width * blocks * static_cast<index_t>(Codec::panel_words);
-      std::array<float, Codec::panel_inputs> buffer;
-      for (index_t b = 0; b < blocks; ++b, block += Codec::panel_words) {
-        Codec::unpack(block, static_cast<std::size_t>(n % width), buffer.data());
-        const index_t first = b * static_cast<index_t>(Codec::panel_inputs);
-        const auto count = std::min(Codec::panel_inputs, static_cast<std::size_t>(inputs_ - first));
-        std::copy_n(buffer.begin(), count, values.begin() + first);
+      if constexpr (!quant::decodes_lanes<Codec>) {
+        const auto codec = kernels::detail::make_part_codec<simd::best_arch, Codec>();
+        kernels::decode_feature<simd::best_arch>(codec, block, static_cast<std::size_t>(n % width), values);
+      } else {
+        std::array<float, Codec::panel_inputs> buffer;
+        for (index_t b = 0; b < blocks; ++b, block += Codec::panel_words) {
+          Codec::unpack(block, static_cast<std::size_t>(n % width), buffer.data());
+          const index_t first = b * inputs;
+          const auto count = std::min(Codec::panel_inputs, static_cast<std::size_t>(inputs_ - first));
+          std::copy_n(buffer.begin(), count, values.begin() + first);
+        }
       }
     });
   }
 
  private:
-  template <class Codec>
-  [[nodiscard]] index_t block_count() const noexcept {
-    constexpr auto step = static_cast<index_t>(Codec::panel_inputs);
-    return (inputs_ + step - 1) / step;
+  /// A codec as packing needs it.
+  struct packing {
+    std::size_t inputs;       // of a panel block
+    std::size_t words;        // of a panel block
+    std::size_t block_bytes;  // of as many inputs in a file
+    void (*pack)(const quant::feature_blocks&, std::size_t count, quant::word*) noexcept;
+  };
+  [[nodiscard]] static packing find_packing(quant::weight_format format) noexcept {
+    return quant::with_codec(format, []<class Codec>(Codec) {
+      constexpr std::size_t bytes = Codec::panel_inputs / Codec::block_size * Codec::block_bytes;
+      return packing{Codec::panel_inputs, Codec::panel_words, bytes, &Codec::pack};
+    });
   }
 
   [[nodiscard]] static std::shared_ptr<quant::word> own_memory(std::size_t count) {
@@ -148,18 +162,17 @@ class prepared_matrix {
     return {owner, owner->data()};
   }
 
-  template <class Codec>
   void pack(const matrix_source& from, std::size_t row_bytes, weight_pool* pool) {
-    constexpr std::size_t file_blocks = Codec::panel_inputs / Codec::block_size;
-    const index_t blocks = block_count<Codec>();
+    const packing codec = find_packing(from.format);
+    const auto inputs = static_cast<std::size_t>(inputs_), blocks = (inputs + codec.inputs - 1) / codec.inputs;
     const index_t panels = kernels::panel_count(outputs_);
-    num_words_ = static_cast<std::size_t>(panels * blocks) * Codec::panel_words;
+    num_words_ = static_cast<std::size_t>(panels) * blocks * codec.words;
     const auto memory = pool != nullptr ? pool->take(num_words_) : own_memory(num_words_);
     words_ = memory;
-    const std::vector<std::byte> zeros(file_blocks * Codec::block_bytes);
+    const std::vector<std::byte> zeros(codec.block_bytes);
     quant::word* out = memory.get();
     for (index_t p = 0; p < panels; ++p) {
-      for (index_t b = 0; b < blocks; ++b, out += Codec::panel_words) {
+      for (std::size_t b = 0; b < blocks; ++b, out += codec.words) {
         quant::feature_blocks rows;
         for (std::size_t f = 0; f < quant::panel_features; ++f) {
           const index_t n = p * static_cast<index_t>(quant::panel_features) + static_cast<index_t>(f);
@@ -168,11 +181,9 @@ class prepared_matrix {
             continue;
           }
           const index_t stored = from.row_order.empty() ? n : from.row_order[static_cast<std::size_t>(n)];
-          rows[f] = from.bytes.data() + static_cast<std::size_t>(stored) * row_bytes +
-                    static_cast<std::size_t>(b) * file_blocks * Codec::block_bytes;
+          rows[f] = from.bytes.data() + static_cast<std::size_t>(stored) * row_bytes + b * codec.block_bytes;
         }
-        const auto left = static_cast<std::size_t>(inputs_ - b * static_cast<index_t>(Codec::panel_inputs));
-        Codec::pack(rows, std::min(Codec::panel_inputs, left), out);
+        codec.pack(rows, std::min(codec.inputs, inputs - b * codec.inputs), out);
       }
     }
   }

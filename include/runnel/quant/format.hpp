@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include <runnel/core/error.hpp>
@@ -18,7 +19,22 @@ namespace runnel::quant {
 
 /// How a weight matrix is stored. Rows are cut into blocks; every block is `block_bytes` long and holds `block_size`
 /// values.
-enum class weight_format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
+enum class weight_format : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl
+};
 
 /// What is known about a format without decoding it.
 struct format_info {
@@ -30,14 +46,29 @@ struct format_info {
 };
 
 /// Every format, in the order of the enumeration.
-inline constexpr std::array<format_info, 6> all_formats{{
+inline constexpr std::array<format_info, 14> all_formats{{
     {weight_format::f32, "f32", 1, 4, 0},
     {weight_format::f16, "f16", 1, 2, 1},
     {weight_format::bf16, "bf16", 1, 2, 30},
     {weight_format::q8_0, "q8_0", 32, 34, 8},
     {weight_format::q4_0, "q4_0", 32, 18, 2},
     {weight_format::q4_1, "q4_1", 32, 20, 3},
+    {weight_format::q5_0, "q5_0", 32, 22, 6},
+    {weight_format::q5_1, "q5_1", 32, 24, 7},
+    {weight_format::q2_k, "q2_k", 256, 84, 10},
+    {weight_format::q3_k, "q3_k", 256, 110, 11},
+    {weight_format::q4_k, "q4_k", 256, 144, 12},
+    {weight_format::q5_k, "q5_k", 256, 176, 13},
+    {weight_format::q6_k, "q6_k", 256, 210, 14},
+    {weight_format::iq4_nl, "iq4_nl", 32, 18, 20},
 }};
+
+/// The names of all formats, for messages.
+[[nodiscard]] inline std::string format_names() {
+  std::string list;
+  for (const format_info& known : all_formats) list.append(list.empty() ? "" : ", ").append(known.name);
+  return list;
+}
 
 /// Facts about `format`. Constant time.
 [[nodiscard]] constexpr const format_info& info(weight_format format) noexcept {

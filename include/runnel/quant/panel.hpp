@@ -24,14 +24,17 @@
 ///   encode(values, bytes), decode(bytes, values)         one block, bit-compatible with GGUF
 ///   panel_inputs, panel_words                            inputs and 32-bit words of a panel block
 ///   pack(blocks of 32 features, count, words)            into the panel layout; count <= panel_inputs are there
+/// and, but for codecs that kernels/weight_part.hpp takes apart,
+///   unpack(words, feature, values)                       one feature's panel_inputs values back, for embedding rows
 ///   decode_lanes<Arch>(words, column, count, emit)       calls emit(k, lanes<float>) for the block's inputs k < count,
 ///                                                        ascending; lanes are features [column, column + width)
-///   unpack(words, feature, values)                       one feature's panel_inputs values back, for embedding rows
 ///
-/// Codecs of whole numbers, x = d (q - zero_point) or x = d q + m, have for integer products also
+/// Codecs of whole numbers of at most a byte, x = d (q - zero_point) or x = d q + m, have
 ///   zero_point, largest                                  of q, which is never negative
-///   scales<Arch>(words, column), minimums<Arch>(...)     d and m of a block (minimums only where there are any)
-///   bytes<Arch>(words, column, i)                        q of inputs 4i to 4i + 3, a byte each
+///   group_size, has_minimums                             inputs that share d (16 or 32), and whether there is m
+///   scales<Arch>(words, column, group)                   d of a group of the block, exact
+///   minimums<Arch>(words, column, group)                 m
+///   bytes<Arch>(words, column, {part, half, i})          q of 4 inputs a feature, a byte each
 
 namespace runnel::quant {
 
@@ -42,6 +45,13 @@ using word = std::int32_t;
 
 /// The blocks of 32 features at one place along the inputs; features past the matrix point at a block of zeros.
 using feature_blocks = std::array<const std::byte*, panel_features>;
+
+/// Which four inputs of a panel block: those from 32 part + 16 half + 4 i on.
+struct quad_place {
+  std::size_t part = 0;
+  std::size_t half = 0;
+  std::size_t i = 0;  ///< below 4, and known at compile time where speed matters
+};
 
 namespace detail {
 
@@ -80,6 +90,26 @@ RUNNEL_INLINE simd::lanes<float, Arch> load_scales(const word* words, std::size_
   return f16::from_bits(static_cast<std::uint16_t>(feature < half ? pair : pair >> 16));
 }
 
+/// Scale (low half) and minimum (high half) of a feature share a word; in a block they lie 2 bytes apart.
+inline void pack_scales_and_minimums(const feature_blocks& blocks, std::size_t offset, word* words) noexcept {
+  for (std::size_t f = 0; f < panel_features; ++f) {
+    const std::uint32_t scale = load_half(blocks[f] + offset);
+    const std::uint32_t minimum = load_half(blocks[f] + offset + 2);
+    words[f] = static_cast<word>(scale | (minimum << 16));
+  }
+}
+
+struct scale_and_minimum {
+  float scale;
+  float minimum;
+};
+
+[[nodiscard]] inline scale_and_minimum unpack_scale_and_minimum(const word* words, std::size_t feature) noexcept {
+  const auto pair = static_cast<std::uint32_t>(words[feature]);
+  return {static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(pair))),
+          static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(pair >> 16)))};
+}
+
 /// Nibble that holds input k of eight: 0..3 are the low nibbles of the four bytes, 4..7 the high ones.
 [[nodiscard]] constexpr int nibble_shift(std::size_t k) noexcept {
   return static_cast<int>(k < 4 ? 8 * k : 8 * (k - 4) + 4);
@@ -99,11 +129,11 @@ inline void pack_nibbles(const feature_blocks& blocks, std::size_t offset, word*
   }
 }
 
-/// Inputs 4i to 4i + 3 of a 4-bit block, a byte each.
+/// Four inputs of a 4-bit block, a byte each.
 template <class Arch>
-RUNNEL_INLINE simd::lanes<word, Arch> load_nibbles(const word* words, std::size_t i) noexcept {
-  const auto eight = load_words<Arch>(words + i / 2 * panel_features);
-  return (i % 2 == 0 ? eight : eight >> 4) & simd::lanes<word, Arch>(0x0f0f0f0f);
+RUNNEL_INLINE simd::lanes<word, Arch> load_nibbles(const word* words, quad_place at) noexcept {
+  const auto eight = load_words<Arch>(words + (2 * at.half + at.i / 2) * panel_features);
+  return (at.i % 2 == 0 ? eight : eight >> 4) & simd::lanes<word, Arch>(0x0f0f0f0f);
 }
 
 [[nodiscard]] inline int unpack_nibble(const word* words, std::size_t feature, std::size_t k) noexcept {

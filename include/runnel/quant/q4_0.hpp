@@ -17,6 +17,8 @@ struct q4_0_codec {
   static constexpr std::size_t panel_words = panel_features / 2 + 4 * panel_features;
   static constexpr int zero_point = 8;
   static constexpr int largest = 15;
+  static constexpr std::size_t group_size = 32;
+  static constexpr bool has_minimums = false;
 
   static void encode(const float* values, std::byte* block) noexcept {
     float extreme = 0;  // the value of largest magnitude, sign kept: it gets quant 0
@@ -68,12 +70,12 @@ struct q4_0_codec {
   }
 
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column) noexcept {
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column, std::size_t) noexcept {
     return detail::load_scales<Arch>(words, column);
   }
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, std::size_t i) noexcept {
-    return detail::load_nibbles<Arch>(words + panel_features / 2 + column, i);
+  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, quad_place at) noexcept {
+    return detail::load_nibbles<Arch>(words + panel_features / 2 + column, at);
   }
 };
 

@@ -17,6 +17,8 @@ struct q4_1_codec {
   static constexpr std::size_t panel_words = panel_features + 4 * panel_features;
   static constexpr int zero_point = 0;
   static constexpr int largest = 15;
+  static constexpr std::size_t group_size = 32;
+  static constexpr bool has_minimums = true;
 
   static void encode(const float* values, std::byte* block) noexcept {
     const auto [least, most] = std::minmax_element(values, values + block_size);
@@ -41,20 +43,13 @@ struct q4_1_codec {
     }
   }
 
-  /// Scale (low half) and minimum (high half) share a word, one word a feature.
   static void pack(const feature_blocks& blocks, std::size_t, word* words) noexcept {
-    for (std::size_t f = 0; f < panel_features; ++f) {
-      const std::uint32_t scale = detail::load_half(blocks[f]);
-      const std::uint32_t minimum = detail::load_half(blocks[f] + 2);
-      words[f] = static_cast<word>(scale | (minimum << 16));
-    }
+    detail::pack_scales_and_minimums(blocks, 0, words);
     detail::pack_nibbles(blocks, 4, words + panel_features);
   }
 
   static void unpack(const word* words, std::size_t feature, float* values) noexcept {
-    const auto pair = static_cast<std::uint32_t>(words[feature]);
-    const auto scale = static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(pair)));
-    const auto minimum = static_cast<float>(f16::from_bits(static_cast<std::uint16_t>(pair >> 16)));
+    const auto [scale, minimum] = detail::unpack_scale_and_minimum(words, feature);
     for (std::size_t k = 0; k < block_size; ++k) {
       values[k] = scale * static_cast<float>(detail::unpack_nibble(words + panel_features, feature, k)) + minimum;
     }
@@ -63,8 +58,8 @@ struct q4_1_codec {
   template <class Arch, class Emit>
   RUNNEL_INLINE static void decode_lanes(const word* words, std::size_t column, std::size_t, Emit&& emit) noexcept {
     using ints = simd::lanes<word, Arch>;
-    const auto scale = scales<Arch>(words, column);
-    const auto minimum = minimums<Arch>(words, column);
+    const auto scale = scales<Arch>(words, column, 0);
+    const auto minimum = minimums<Arch>(words, column, 0);
     const word* quants = words + panel_features + column;
     for (std::size_t w = 0; w < 4; ++w) {
       const ints eight = detail::load_words<Arch>(quants + w * panel_features);
@@ -76,16 +71,16 @@ struct q4_1_codec {
   }
 
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column) noexcept {
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column, std::size_t) noexcept {
     return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column));
   }
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const word* words, std::size_t column) noexcept {
+  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const word* words, std::size_t column, std::size_t) noexcept {
     return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column) >> 16);
   }
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, std::size_t i) noexcept {
-    return detail::load_nibbles<Arch>(words + panel_features + column, i);
+  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, quad_place at) noexcept {
+    return detail::load_nibbles<Arch>(words + panel_features + column, at);
   }
 };
 

@@ -18,6 +18,8 @@ struct q8_0_codec {
   static constexpr std::size_t panel_words = panel_features / 2 + 8 * panel_features;
   static constexpr int zero_point = 128;
   static constexpr int largest = 255;
+  static constexpr std::size_t group_size = 32;
+  static constexpr bool has_minimums = false;
 
   static void encode(const float* values, std::byte* block) noexcept {
     float magnitude = 0;
@@ -74,12 +76,12 @@ struct q8_0_codec {
   }
 
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column) noexcept {
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column, std::size_t) noexcept {
     return detail::load_scales<Arch>(words, column);
   }
   template <class Arch>
-  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, std::size_t i) noexcept {
-    return detail::load_words<Arch>(words + panel_features / 2 + i * panel_features + column);
+  RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, quad_place at) noexcept {
+    return detail::load_words<Arch>(words + panel_features / 2 + (4 * at.half + at.i) * panel_features + column);
   }
 
  private:

@@ -39,9 +39,14 @@ struct language_model {
     return text::encode_source_prefix(*tokenizer, format, instruction);
   }
 
-  /// A source word with what goes before it. Never special tokens, whatever the text says.
-  [[nodiscard]] std::vector<std::int32_t> word_tokens(std::string_view word, std::string_view separator) const {
-    return text::encode_word(*tokenizer, word, separator);
+  /// A source word with what goes before it; `first` says that it is the source's first. Never special tokens, whatever
+  /// the text says. Throws config_error if the format's source is not text.
+  [[nodiscard]] std::vector<std::int32_t> word_tokens(std::string_view word, std::string_view separator,
+                                                      bool first = false) const {
+    expect(format.source == text::source_kind::text, "language model '", name, "': the source of format \"",
+           format.name, "\" is audio, and no words");
+    const bool begins = first && text::ends_in_token(*tokenizer, format.source_prefix);
+    return text::encode_word(*tokenizer, word, separator, !begins);
   }
 
   /// The end of the source.
@@ -51,7 +56,8 @@ struct language_model {
 
   /// g0: what comes before the first written token; may be empty.
   [[nodiscard]] std::vector<std::int32_t> header_tokens() const {
-    return text::encode_segment(*tokenizer, format.target_prefix, true);
+    const bool begins = text::ends_in_token(*tokenizer, format.source_suffix);
+    return text::encode_segment(*tokenizer, format.target_prefix, true, !begins);
   }
 
   /// Tokens that end what the model writes: the tokenizer's, and the markup with which the format ends a target.

@@ -9,14 +9,14 @@
 #include <runnel/models/gguf_model.hpp>
 #include <runnel/models/hugging_face_model.hpp>
 #include <runnel/stream/language_model.hpp>
+#include <runnel/text/tokenizer_file.hpp>
 #include <runnel/text/tokenizer_gguf.hpp>
-#include <runnel/text/tokenizer_json.hpp>
 
 namespace runnel::stream {
 
 /// Loads a model with its tokenizer and chat format: a GGUF file, or a Hugging Face directory (`config.json`,
-/// `tokenizer.json`, `model.safetensors` whole or sharded). Weights are packed into memory; the files may go
-/// afterwards.
+/// `tokenizer.json` or `tokenizer.model`, `model.safetensors` whole or sharded). Weights are packed into memory; the
+/// files may go afterwards.
 ///
 /// Throws io_error if something cannot be read, format_error naming file and key or tensor if it is not what it should
 /// be. Cost: reads the weights once.
@@ -27,13 +27,16 @@ namespace runnel::stream {
   language_model model;
   model.name = path.filename().string();
   if (std::filesystem::is_directory(status)) {
-    model.tokenizer = std::make_shared<const text::tokenizer>(text::read_tokenizer_json(path / "tokenizer.json"));
+    model.tokenizer = std::make_shared<const text::tokenizer>(text::read_tokenizer(path));
     model.network = std::make_shared<const models::decoder>(models::load_hugging_face_decoder(path));
   } else {
     const io::gguf_file file(path);
     model.tokenizer = std::make_shared<const text::tokenizer>(text::read_tokenizer_gguf(file));
     model.network = std::make_shared<const models::decoder>(models::load_gguf_decoder(file));
   }
+  expect<format_error>(model.tokenizer->vocabulary_size() <= model.network->config().vocab_size, path.string(),
+                       ": the tokenizer has ", model.tokenizer->vocabulary_size(), " tokens, the network only ",
+                       model.network->config().vocab_size);
   model.format = text::detect_chat_format(*model.tokenizer);
   model.validate();
   return model;

@@ -1,22 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <runnel/core/error.hpp>
+#include <runnel/io/checked.hpp>
 #include <runnel/io/json.hpp>
+#include <runnel/io/mmap.hpp>
+#include <runnel/text/built_in_formats.hpp>
 #include <runnel/text/tokenizer.hpp>
 
 namespace runnel::text {
 
-/// The markup around a source and a target, in segments that are encoded one by one:
-/// source_prefix, source words, source_suffix; target_prefix, target words, target_suffix.
+/// What a source is made of.
+enum class source_kind : std::uint8_t {
+  text,   ///< words, each a segment of tokens
+  audio,  ///< frames of an encoder, which take the place of the words' embeddings: between prefix and suffix, no tokens
+};
+
+/// How a model's own chat template is recognised as one of a format. Templates are only searched, never executed.
+struct template_signs {
+  std::vector<std::string> template_has;    ///< all of these must occur in the template; none at all: never recognised
+  std::vector<std::string> template_lacks;  ///< none of these may
+  std::vector<std::string> tokens;          ///< special tokens that the vocabulary must have
+
+  friend bool operator==(const template_signs&, const template_signs&) = default;
+};
+
+/// The markup around a source and a target, in segments that are encoded one by one and whose ids are concatenated:
+/// source_prefix, source words, source_suffix; target_prefix, target words, target_suffix. The first three are the
+/// source's, the others the target's: positions of the target begin with target_prefix.
 struct chat_format {
   std::string name;
   std::string source_prefix;         ///< before the first source word; `{instruction}` stands for the instruction
@@ -24,6 +45,9 @@ struct chat_format {
   std::string target_prefix;         ///< before the first target word: the header of the answer
   std::string target_suffix;         ///< after the last target word
   std::string word_separator = " ";  ///< at the front of every word but the first
+  source_kind source = source_kind::text;
+  std::string about{};  ///< for people: which models it is for, where it is from
+  template_signs recognized_by{};
 
   friend bool operator==(const chat_format&, const chat_format&) = default;
 };
@@ -32,108 +56,107 @@ namespace detail {
 
 inline constexpr std::string_view instruction_placeholder = "{instruction}";
 
-/// A built-in format: name, source prefix, source suffix, target prefix, target suffix.
-using chat_format_row = std::array<std::string_view, 5>;
+/// Reads the JSON of a format.
+class chat_format_reader {
+ public:
+  chat_format_reader(const io::json_document& document, std::string_view name)
+      : object_(document.root()), name_(name) {}
 
-/// The chat templates that models were published with, and, named `paper-`, the formats of arXiv 2505.16983, figure 3,
-/// which leave out line breaks (that of Qwen2.5 is from its code).
-inline constexpr std::array<chat_format_row, 11> chat_format_table{{
-    {"smollm2",
-     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-     "<|im_start|>user\n{instruction}\n",
-     "<|im_end|>\n", "<|im_start|>assistant\n", "<|im_end|>\n"},
-    {"qwen2.5",
-     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
-     "<|im_start|>user\n{instruction}\n",
-     "<|im_end|>\n", "<|im_start|>assistant\n", "<|im_end|>\n"},
-    {"chatml", "<|im_start|>user\n{instruction}\n", "<|im_end|>\n", "<|im_start|>assistant\n", "<|im_end|>\n"},
-    {"llama3", "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{instruction}\n", "<|eot_id|>",
-     "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"},
-    {"gemma2", "<bos><start_of_turn>user\n{instruction}\n", "<end_of_turn>\n", "<start_of_turn>model\n",
-     "<end_of_turn>\n"},
-    {"phi3", "<|user|>\n{instruction}\n", "<|end|>\n", "<|assistant|>\n", "<|end|>\n"},
-    {"plain", "{instruction}\n", "\n", "", "\n"},
-    {"paper-gemma2", "<bos><start_of_turn>user{instruction}\n", "<end_of_turn>", "<start_of_turn>", "<end_of_turn>"},
-    {"paper-phi3", "<|system|>{instruction}<|end|><|user|>", "<|end|>", "<|assistant|>", "<|end|>"},
-    {"paper-llama3.1",
-     "<|begin_of_text|><|start_header_id|>system<|end_header_id|>{instruction}<|eot_id|>"
-     "<|start_header_id|>user<|end_header_id|>",
-     "<|eot_id|>", "<|start_header_id|>assistant<|end_header_id|>", "<|eot_id|>"},
-    {"paper-qwen2.5", "<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n", "<|im_end|>\n",
-     "<|im_start|>assistant\n", "<|im_end|>\n"},
-}};
+  [[nodiscard]] chat_format read() const {
+    check_names(object_, {"name", "about", "source", "source_prefix", "source_suffix", "target_prefix", "target_suffix",
+                          "word_separator", "recognized_by"});
+    chat_format format;
+    format.name = object_.text_or("name", name_);
+    format.about = object_.text_or("about", "");
+    format.source = read_kind();
+    format.source_prefix = joined("source_prefix");
+    format.source_suffix = object_.find("source_suffix") ? joined("source_suffix") : std::string();
+    format.target_prefix = joined("target_prefix");
+    format.target_suffix = object_.find("target_suffix") ? joined("target_suffix") : std::string();
+    format.word_separator = object_.text_or("word_separator", " ");
+    if (object_.find("recognized_by")) format.recognized_by = read_signs(object_.object("recognized_by"));
+    const auto first = format.source_prefix.find(instruction_placeholder);
+    const auto last = format.source_prefix.rfind(instruction_placeholder);
+    expect<format_error>(first != std::string::npos && first == last, object_.source_name(),
+                         ": source_prefix: expected ", instruction_placeholder, " once");
+    return format;
+  }
 
-[[nodiscard]] inline chat_format make_chat_format(const chat_format_row& row) {
-  return {std::string(row[0]), std::string(row[1]), std::string(row[2]), std::string(row[3]), std::string(row[4]), " "};
-}
+ private:
+  /// Throws unless the members' names are some of `known`, each once.
+  static void check_names(const io::json_object& object, std::initializer_list<std::string_view> known) {
+    std::vector<std::string_view> seen;
+    for (const auto member : object.members()) {
+      const auto key = member.name();
+      if (std::find(known.begin(), known.end(), key) == known.end()) {
+        std::string list;
+        for (const auto one : known) list += message(list.empty() ? "" : ", ", one);
+        fail<format_error>(object.source_name(), ": ", object.path_to(io::in_quotes(key)),
+                           " is unknown, expected one of ", list);
+      }
+      expect<format_error>(std::find(seen.begin(), seen.end(), key) == seen.end(), object.source_name(), ": ",
+                           object.path_to(key), " occurs more than once");
+      seen.push_back(key);
+    }
+  }
+
+  [[nodiscard]] source_kind read_kind() const {
+    const auto kind = object_.text_or("source", "text");
+    if (kind == "audio") return source_kind::audio;
+    expect<format_error>(kind == "text", object_.source_name(), ": source: expected text or audio, found ",
+                         io::in_quotes(kind));
+    return source_kind::text;
+  }
+
+  /// A text, or the texts of a list one after another.
+  [[nodiscard]] std::string joined(std::string_view key) const {
+    const auto member = object_.find(key);
+    if (!member || !member->is_array()) return std::string(object_.text(key));
+    std::string all;
+    for (const auto& part : texts(object_, key)) all += part;
+    return all;
+  }
+
+  [[nodiscard]] static std::vector<std::string> texts(const io::json_object& object, std::string_view key) {
+    std::vector<std::string> list;
+    if (!object.find(key)) return list;
+    for (const auto one : object.array(key)) {
+      const auto text = one.text();
+      if (!text) io::json_object::fail(message(object.path_to(key), '[', list.size(), ']'), "a string", one);
+      list.emplace_back(*text);
+    }
+    return list;
+  }
+
+  [[nodiscard]] static template_signs read_signs(const io::json_object& object) {
+    check_names(object, {"template_has", "template_lacks", "tokens"});
+    return {texts(object, "template_has"), texts(object, "template_lacks"), texts(object, "tokens")};
+  }
+
+  io::json_object object_;
+  std::string_view name_;
+};
 
 }  // namespace detail
 
-/// Names of the built-in formats.
-[[nodiscard]] inline std::vector<std::string_view> chat_format_names() {
-  std::vector<std::string_view> names;
-  for (const auto& row : detail::chat_format_table) names.push_back(row[0]);
-  return names;
-}
-
-/// The built-in format called `name`. \throws config_error listing the names
-[[nodiscard]] inline chat_format find_chat_format(std::string_view name) {
-  std::string names;
-  for (const auto& row : detail::chat_format_table) {
-    if (row[0] == name) return detail::make_chat_format(row);
-    names += message(names.empty() ? "" : ", ", row[0]);
-  }
-  fail<config_error>("chat format \"", name, "\" is unknown, expected one of ", names);
-}
-
-/// The built-in format that a vocabulary's chat template asks for, if its special tokens exist; else `plain`.
-[[nodiscard]] inline chat_format detect_chat_format(const tokenizer& vocabulary) {
-  const std::string_view written = vocabulary.chat_template();
-  // What the template must contain, the token that must exist, and the format; the first row that fits wins.
-  constexpr std::array<std::array<std::string_view, 3>, 6> rules{{
-      {"named SmolLM, trained by Hugging Face", "<|im_start|>", "smollm2"},
-      {"You are Qwen, created by Alibaba Cloud", "<|im_start|>", "qwen2.5"},
-      {"<|im_start|>", "<|im_start|>", "chatml"},
-      {"<|start_header_id|>", "<|start_header_id|>", "llama3"},
-      {"<start_of_turn>", "<start_of_turn>", "gemma2"},
-      {"<|assistant|>", "<|end|>", "phi3"},
-  }};
-  for (const auto& [sign, token, name] : rules) {
-    if (written.find(sign) == std::string_view::npos) continue;
-    const auto id = vocabulary.find(token);
-    if (id && vocabulary.is_special(*id)) return find_chat_format(name);
-  }
-  return find_chat_format("plain");
-}
-
-/// A format in JSON: an object with the string members of `chat_format`, of which `source_prefix`, which must contain
-/// `{instruction}` once, and `target_prefix` are needed. \throws format_error
+/// A format in JSON: an object with the members of `chat_format`, of which `source_prefix`, in which `{instruction}`
+/// must stand once, and `target_prefix` are needed. Each of the four segments is a string, or a list of strings that
+/// are joined; `source` is "text" (unless said otherwise) or "audio"; `recognized_by` is an object with the lists of
+/// `template_signs`. Without a `name` it is called `source_name`. Special tokens are written as the vocabulary spells
+/// them. For example
+///
+///     {"source_prefix": "<|user|>\n{instruction}\n", "source_suffix": "<|end|>\n",
+///      "target_prefix": "<|assistant|>\n", "target_suffix": "<|end|>\n"}
+///
+/// \throws format_error naming `source_name` and the member
 [[nodiscard]] inline chat_format parse_chat_format(std::string_view text, const std::string& source_name) {
-  const io::json_document document(text, source_name);
-  const io::json_object object(document.root());
-  for (const auto member : object.members()) {
-    const auto key = member.name();
-    const bool known = key == "name" || key == "source_prefix" || key == "source_suffix" || key == "target_prefix" ||
-                       key == "target_suffix" || key == "word_separator";
-    expect<format_error>(known, source_name, ": \"", key,
-                         "\" is unknown, expected name, source_prefix, source_suffix, target_prefix, target_suffix or "
-                         "word_separator");
-  }
-  chat_format format;
-  format.name = object.text_or("name", source_name);
-  format.source_prefix = object.text("source_prefix");
-  format.source_suffix = object.text_or("source_suffix", "");
-  format.target_prefix = object.text("target_prefix");
-  format.target_suffix = object.text_or("target_suffix", "");
-  format.word_separator = object.text_or("word_separator", " ");
-  const auto first = format.source_prefix.find(detail::instruction_placeholder);
-  const auto last = format.source_prefix.rfind(detail::instruction_placeholder);
-  expect<format_error>(first != std::string::npos && first == last, source_name, ": source_prefix: expected ",
-                       detail::instruction_placeholder, " once");
-  return format;
+  constexpr std::size_t most_values = 4096;
+  const io::json_document document(text, source_name, most_values);
+  return detail::chat_format_reader(document, source_name).read();
 }
 
-/// The format in a JSON file; see `parse_chat_format`. \throws io_error if it cannot be read \throws format_error
+/// The format in a JSON file of at most 1 MiB; see `parse_chat_format`. \throws io_error if it cannot be read
+/// \throws format_error
 [[nodiscard]] inline chat_format load_chat_format(const std::filesystem::path& path) {
   const io::mapped_file file(path);
   const auto bytes = file.bytes();
@@ -142,19 +165,73 @@ inline constexpr std::array<chat_format_row, 11> chat_format_table{{
   return parse_chat_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file.name());
 }
 
+/// Names of the built-in formats.
+[[nodiscard]] inline std::vector<std::string_view> chat_format_names() {
+  std::vector<std::string_view> names;
+  for (const auto& format : detail::built_in_formats) names.push_back(format.name);
+  return names;
+}
+
+/// The built-in format called `name` as the text of a JSON file, to begin a format of one's own with.
+/// \throws config_error listing the names
+[[nodiscard]] inline std::string_view chat_format_json(std::string_view name) {
+  std::string names;
+  for (const auto& format : detail::built_in_formats) {
+    if (format.name == name) return format.json;
+    names += message(names.empty() ? "" : ", ", format.name);
+  }
+  fail<config_error>("chat format \"", name, "\" is unknown, expected one of ", names);
+}
+
+/// The built-in format called `name`. \throws config_error listing the names
+[[nodiscard]] inline chat_format find_chat_format(std::string_view name) {
+  return parse_chat_format(chat_format_json(name), std::string(name));
+}
+
+/// Whether a vocabulary's chat template has the signs of a format, and its special tokens exist.
+[[nodiscard]] inline bool is_recognized(const template_signs& signs, const tokenizer& vocabulary) {
+  const std::string_view written = vocabulary.chat_template();
+  const auto occurs = [&](const std::string& sign) { return written.find(sign) != std::string_view::npos; };
+  const auto is_markup = [&](const std::string& token) {
+    const auto id = vocabulary.find(token);
+    return id && vocabulary.is_special(*id);
+  };
+  return !signs.template_has.empty() && std::all_of(signs.template_has.begin(), signs.template_has.end(), occurs) &&
+         std::none_of(signs.template_lacks.begin(), signs.template_lacks.end(), occurs) &&
+         std::all_of(signs.tokens.begin(), signs.tokens.end(), is_markup);
+}
+
+/// The first built-in format that a vocabulary's chat template is recognised as; else `plain`.
+[[nodiscard]] inline chat_format detect_chat_format(const tokenizer& vocabulary) {
+  for (const auto name : chat_format_names()) {
+    auto format = find_chat_format(name);
+    if (is_recognized(format.recognized_by, vocabulary)) return format;
+  }
+  return find_chat_format("plain");
+}
+
 /// Ids of one segment, encoded on its own. Only markup is to be parsed for special tokens; in other text nothing but
-/// bytes is seen: neither control nor user-defined tokens.
+/// bytes is seen: neither control nor user-defined tokens. `continues` says that text stands before the segment, so
+/// that tokenizers which put a space in front of a first word put none here.
 [[nodiscard]] inline std::vector<std::int32_t> encode_segment(const tokenizer& vocabulary, std::string_view text,
-                                                              bool parse_special) {
+                                                              bool parse_special, bool continues = true) {
   encode_options options;
   options.parse_special = options.parse_user_defined = parse_special;
+  options.continues = continues;
   return vocabulary.encode(text, options);
 }
 
-/// Ids of a word with what separates it from the word before it, if there is one. Never special tokens.
+/// Ids of a word with what separates it from the word before it, if there is one. Never special tokens. See
+/// `encode_segment` for `continues`: false only for a word that nothing or markup stands before.
 [[nodiscard]] inline std::vector<std::int32_t> encode_word(const tokenizer& vocabulary, std::string_view word,
-                                                           std::string_view separator) {
-  return encode_segment(vocabulary, message(separator, word), false);
+                                                           std::string_view separator, bool continues = true) {
+  return encode_segment(vocabulary, message(separator, word), false, continues);
+}
+
+/// Whether markup ends in a special token, so that what follows it is the beginning of a text; so does no markup.
+[[nodiscard]] inline bool ends_in_token(const tokenizer& vocabulary, std::string_view markup) {
+  const auto ids = encode_segment(vocabulary, markup, true);
+  return ids.empty() || vocabulary.is_special(ids.back());
 }
 
 /// Ids of the source prefix with `instruction` in its place. The instruction is never parsed for special tokens. Where

@@ -15,8 +15,10 @@ namespace runnel::text {
 
 /// Token ids to text as they come, in whole characters: a character whose bytes are spread over tokens appears with
 /// its last byte. What is no UTF-8 becomes U+FFFD, so all that was returned, one after another, is
-/// `unicode::replace_invalid(tokenizer.decode(ids))`. Holds a pointer to the tokenizer, which must outlive it, and at
-/// most 3 bytes; copying one is cheap.
+/// `unicode::replace_invalid(tokenizer.decode(ids))`; a space in front of the text is dropped where `decode` drops it.
+/// (Hugging Face's decoders make U+FFFD of every byte of a run of SentencePiece's byte tokens if any of it is no UTF-8,
+/// which can only be known at the run's end; where text is valid the two agree.) Holds a pointer to the tokenizer,
+/// which must outlive it, and at most 3 bytes; copying one is cheap.
 class incremental_detokenizer {
  public:
   /// Can only be assigned to.
@@ -29,8 +31,12 @@ class incremental_detokenizer {
   /// Text that token `id` completes, perhaps empty. \throws config_error for an id outside the vocabulary
   [[nodiscard]] std::string push(std::int32_t id) {
     expect(vocabulary_ != nullptr, "incremental_detokenizer: was made without a tokenizer");
-    const auto piece = vocabulary_->piece(id);
+    auto piece = vocabulary_->piece(id);
     if (skip_special_ && vocabulary_->is_special(id)) return {};
+    if (at_beginning_ && !piece.empty()) {
+      if (vocabulary_->strips_leading_space() && piece.front() == ' ') piece.remove_prefix(1);
+      at_beginning_ = false;
+    }
     std::string bytes(held_.data(), num_held_);
     bytes += piece;
     const std::size_t tail = unicode::incomplete_tail(bytes);
@@ -43,6 +49,7 @@ class incremental_detokenizer {
   [[nodiscard]] std::string finish() {
     const bool held = num_held_ != 0;
     num_held_ = 0;
+    at_beginning_ = true;
     return held ? std::string(unicode::replacement_character) : std::string();
   }
 
@@ -54,6 +61,7 @@ class incremental_detokenizer {
   std::array<char, 3> held_{};
   std::uint8_t num_held_ = 0;
   bool skip_special_ = false;
+  bool at_beginning_ = true;
 };
 
 }  // namespace runnel::text

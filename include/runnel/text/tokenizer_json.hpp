@@ -15,7 +15,9 @@
 
 #include <runnel/core/error.hpp>
 #include <runnel/io/json.hpp>
+#include <runnel/text/tokenizer_companions.hpp>
 #include <runnel/text/tokenizer_data.hpp>
+#include <runnel/text/tokenizer_tables.hpp>
 
 namespace runnel::text {
 
@@ -25,7 +27,7 @@ namespace detail {
 inline constexpr std::uint64_t most_tokenizer_bytes = std::uint64_t{256} << 20U;
 
 /// Split patterns as tokenizer.json files spell them.
-inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 3> known_patterns{{
+inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 5> known_patterns{{
     {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", pre_tokenizer_kind::gpt2},
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3})"
      R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
@@ -33,11 +35,21 @@ inline constexpr std::array<std::pair<std::string_view, pre_tokenizer_kind>, 3> 
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})"
      R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
      pre_tokenizer_kind::qwen2},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+     R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     pre_tokenizer_kind::o200k},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+     R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     pre_tokenizer_kind::tekken},
 }};
 
 /// Reads one parsed tokenizer.json into a `tokenizer_data`.
 class tokenizer_json_reader {
  public:
+  using steps = std::vector<io::json_object>;
+
   explicit tokenizer_json_reader(const io::json_document& document)
       : root_(document.root()), model_(root_.object("model")) {
     data_.source_name = document.source_name();
@@ -49,9 +61,13 @@ class tokenizer_json_reader {
     read_added_tokens();
     read_merges();
     read_unknown();
-    if (root_.find("normalizer")) read_normalizer();
-    read_pre_tokenizer();
-    if (root_.find("decoder")) check_decoder();
+    data_.ignore_merges = model_.flag_or("ignore_merges", false);
+    const auto cutters = root_.find("pre_tokenizer") ? steps_of("pre_tokenizer", "pretokenizers") : steps();
+    if (!cutters.empty() && cutters.back().text("type") == "ByteLevel") {
+      read_byte_level(cutters);
+    } else {
+      read_sentence_piece(cutters);
+    }
     if (root_.find("post_processor")) read_post_processor();
     return std::move(data_);
   }
@@ -64,10 +80,7 @@ class tokenizer_json_reader {
 
   void check_model() const {
     const auto type = model_.text_or("type", "BPE");
-    if (type != "BPE") fail("model.type \"", type, "\" is not supported yet, expected byte-level BPE");
-    if (model_.flag_or("byte_fallback", false)) {
-      fail("model.byte_fallback (as SentencePiece has it) is not supported yet, expected byte-level BPE");
-    }
+    if (type != "BPE") fail("model.type \"", type, "\" is not supported, expected BPE");
     for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!model_.text_or(key, "").empty()) fail("model.", key, " is not supported, expected none");
     }
@@ -116,10 +129,11 @@ class tokenizer_json_reader {
       rule.strip_left = token.flag_or("lstrip", false);
       rule.strip_right = token.flag_or("rstrip", false);
       rule.normalized = token.flag_or("normalized", false);
-      if (token.flag_or("single_word", false)) fail(token.path_to("single_word"), " is not supported, expected false");
+      rule.single_word = token.flag_or("single_word", false);
       const bool special = token.flag_or("special", false);
       place(token.text("content"), rule.id, count, special ? token_type::control : token_type::user_defined);
-      if (rule.strip_left || rule.strip_right || rule.normalized) data_.added_rules.push_back(rule);
+      const bool plain = !rule.strip_left && !rule.strip_right && !rule.normalized && !rule.single_word;
+      if (!plain) data_.added_rules.push_back(rule);
     }
   }
 
@@ -160,61 +174,151 @@ class tokenizer_json_reader {
   }
 
   // The steps of member `key`, which is one or a Sequence that holds them under the name `list`.
-  [[nodiscard]] std::vector<io::json_object> steps_of(std::string_view key, std::string_view list) const {
+  [[nodiscard]] steps steps_of(std::string_view key, std::string_view list) const {
     const auto member = root_.object(key);
     if (member.text("type") != "Sequence") return {member};
-    std::vector<io::json_object> steps;
-    for (const auto step : member.array(list)) steps.emplace_back(step, std::string(key));
-    return steps;
+    steps found;
+    for (const auto step : member.array(list)) found.emplace_back(step, std::string(key));
+    return found;
   }
 
-  void read_normalizer() {
-    for (const auto& step : steps_of("normalizer", "normalizers")) {
-      const auto& type = step.text("type");
-      if (type != "NFC") fail("normalizer \"", type, "\" is not supported, expected NFC or none");
-      data_.nfc = true;
+  // Byte-level BPE: what comes before the step ByteLevel is recognised by its structure.
+  void read_byte_level(const steps& cutters) {
+    if (model_.flag_or("byte_fallback", false)) fail("model.byte_fallback makes no sense with pre_tokenizer ByteLevel");
+    if (root_.find("normalizer")) {
+      for (const auto& step : steps_of("normalizer", "normalizers")) {
+        const auto type = step.text("type");
+        if (type != "NFC") fail("normalizer \"", type, "\" is not supported with ByteLevel, expected NFC or none");
+        data_.nfc = true;
+      }
     }
-  }
-
-  void read_pre_tokenizer() {
-    const auto steps = steps_of("pre_tokenizer", "pretokenizers");
-    if (steps.empty() || steps.back().text("type") != "ByteLevel") {
-      fail("pre_tokenizer ", steps.empty() ? "(none)" : steps.back().text("type"),
-           " is not supported yet, expected one that ends with ByteLevel (byte-level BPE)");
-    }
-    if (steps.back().flag_or("add_prefix_space", true)) {
+    if (cutters.back().flag_or("add_prefix_space", true)) {
       fail("pre_tokenizer.add_prefix_space is not supported, expected false");
     }
-    const bool gpt2_cuts = steps.back().flag_or("use_regex", true);
-    if (steps.size() == 1 && gpt2_cuts) {
+    const bool gpt2_cuts = cutters.back().flag_or("use_regex", true);
+    if (cutters.size() == 1 && gpt2_cuts) {
       data_.pre_tokenizer = pre_tokenizer_kind::gpt2;
-    } else if (steps.size() == 2 && gpt2_cuts && steps[0].text("type") == "Digits" &&
-               steps[0].flag_or("individual_digits", false)) {
+    } else if (cutters.size() == 2 && gpt2_cuts && cutters[0].text("type") == "Digits" &&
+               cutters[0].flag_or("individual_digits", false)) {
       data_.pre_tokenizer = pre_tokenizer_kind::smollm;
-    } else if (steps.size() == 2 && !gpt2_cuts && steps[0].text("type") == "Split") {
-      data_.pre_tokenizer = known_split(steps[0]);
+    } else if (cutters.size() == 2 && !gpt2_cuts && cutters[0].text("type") == "Split") {
+      data_.pre_tokenizer = known_split(cutters[0]);
     } else {
-      fail("this combination of pre-tokenizers is not supported, expected that of GPT-2, Llama 3, Qwen2 or SmolLM");
+      fail(
+          "this combination of pre-tokenizers is not supported, expected that of GPT-2, Llama 3, Qwen2, SmolLM, o200k ",
+          "or Tekken");
     }
-    data_.ignore_merges = model_.flag_or("ignore_merges", false);
+    if (!root_.find("decoder")) return;
+    for (const auto& step : steps_of("decoder", "decoders")) {
+      const auto type = step.text("type");
+      if (type != "ByteLevel") fail("decoder \"", type, "\" is not supported here, expected ByteLevel");
+    }
+  }
+
+  // SentencePiece: characters, with U+2581 for spaces, put there by the normaliser or by the pre-tokenizer Metaspace.
+  void read_sentence_piece(const steps& cutters) {
+    data_.form = vocabulary_form::sentence_piece;
+    bool replaces = false;
+    if (root_.find("normalizer")) {
+      for (const auto& step : steps_of("normalizer", "normalizers")) replaces = read_normalizer(step) || replaces;
+    }
+    for (const auto& step : cutters) {
+      const auto type = step.text("type");
+      if (type == "Metaspace" && cutters.size() == 1) {
+        read_metaspace(step);
+        replaces = true;
+      } else if (type == "Split" && replaces && step.object("pattern").text_or("String", "") == " " &&
+                 step.text("behavior") == "MergedWithPrevious") {
+        continue;  // no space is left after the normaliser
+      } else {
+        fail("pre_tokenizer ", type, " is not supported here, expected one that ends with ByteLevel, Metaspace alone, ",
+             "or none after a normalizer that replaces spaces");
+      }
+    }
+    if (!replaces) {
+      fail("neither the normalizer nor the pre_tokenizer makes spaces \"\xE2\x96\x81\", and there is no ByteLevel: ",
+           "this kind of tokenizer is not supported");
+    }
+    if (model_.flag_or("byte_fallback", false)) mark_bytes();
+    if (root_.find("decoder")) read_decoder();
+  }
+
+  // Returns whether it replaces spaces.
+  [[nodiscard]] bool read_normalizer(const io::json_object& step) {
+    const auto type = step.text("type");
+    if (type == "Replace") {
+      const auto pattern = step.object("pattern").text_or("String", "");
+      if (pattern == " " && step.text("content") == space_mark) return true;
+      fail("normalizer Replace is supported for \" \" by \"\xE2\x96\x81\" only");
+    }
+    if (type == "Prepend") {
+      if (step.text("prepend") != space_mark) fail("normalizer Prepend is supported for \"\xE2\x96\x81\" only");
+      data_.prefix = space_prefix::each_segment;
+    } else if (type == "NFC") {
+      data_.nfc = true;
+    } else {
+      fail("normalizer \"", type, "\" is not supported, expected NFC, Prepend, Replace or none");
+    }
+    return false;
+  }
+
+  void read_metaspace(const io::json_object& step) {
+    if (step.text_or("replacement", space_mark) != space_mark) {
+      fail("pre_tokenizer.replacement is supported as \"\xE2\x96\x81\" only");
+    }
+    // Older files say only whether there is a prefix, and mean every stretch of text.
+    const auto scheme = step.text_or("prepend_scheme", step.flag_or("add_prefix_space", true) ? "always" : "never");
+    if (scheme != "always" && scheme != "first" && scheme != "never") {
+      fail("pre_tokenizer.prepend_scheme \"", scheme, "\" is unknown, expected always, first or never");
+    }
+    if (scheme != "never") data_.prefix = scheme == "first" ? space_prefix::first_run : space_prefix::each_run;
+    data_.split_spaces = step.flag_or("split", true);
+  }
+
+  // Tokens written like <0x0A> are bytes.
+  void mark_bytes() {
+    for (std::size_t id = 0; id < data_.tokens.size(); ++id) {
+      if (data_.types[id] == token_type::normal && parse_byte_token(data_.tokens[id])) {
+        data_.types[id] = token_type::byte;
+      }
+    }
+  }
+
+  void read_decoder() {
+    for (const auto& step : steps_of("decoder", "decoders")) {
+      const auto type = step.text("type");
+      if (type == "Strip") {
+        const auto start = step.integer_or("start", 0);
+        if (step.text("content") != " " || start > 1 || start < 0 || step.integer_or("stop", 0) != 0) {
+          fail("decoder Strip is supported for at most one space in front only");
+        }
+        data_.strip_leading_space = start == 1;
+      } else if (type == "Replace") {
+        const auto pattern = step.object("pattern").text_or("String", "");
+        if (pattern != space_mark || step.text("content") != " ") {
+          fail("decoder Replace is supported for \"\xE2\x96\x81\" by \" \" only");
+        }
+      } else if (type == "Metaspace") {
+        const bool prefixed = step.text_or("prepend_scheme", "always") != "never";
+        data_.strip_leading_space = prefixed && step.flag_or("add_prefix_space", true);
+      } else if (type != "ByteFallback" && type != "Fuse") {
+        fail("decoder \"", type, "\" is not supported here, expected Replace, ByteFallback, Fuse, Strip or Metaspace");
+      }
+    }
   }
 
   [[nodiscard]] pre_tokenizer_kind known_split(const io::json_object& split) const {
     const auto pattern = split.object("pattern").text("Regex");
-    if (split.text("behavior") != "Isolated" || split.flag_or("invert", false)) {
-      fail("pre_tokenizer: Split is supported as Isolated and not inverted only");
+    // The patterns leave nothing between their matches, so it makes no difference what becomes of that.
+    const bool inverted = split.text("behavior") == "Removed" && split.flag_or("invert", false);
+    if (!inverted && (split.text("behavior") != "Isolated" || split.flag_or("invert", false))) {
+      fail("pre_tokenizer: Split is supported as Isolated, or as Removed and inverted, only");
     }
     for (const auto& [known, kind] : known_patterns) {
       if (pattern == known) return kind;
     }
-    fail("pre_tokenizer: the pattern ", pattern, " is not supported, expected that of GPT-2, Llama 3 or Qwen2");
-  }
-
-  void check_decoder() const {
-    for (const auto& step : steps_of("decoder", "decoders")) {
-      const auto& type = step.text("type");
-      if (type != "ByteLevel") fail("decoder \"", type, "\" is not supported yet, expected ByteLevel (byte-level BPE)");
-    }
+    fail("pre_tokenizer: the pattern ", pattern, " is not supported, expected that of GPT-2, Llama 3, Qwen2, o200k or ",
+         "Tekken");
   }
 
   // A template that begins with a special token is how a vocabulary says that texts begin with bos.
@@ -235,89 +339,12 @@ class tokenizer_json_reader {
   tokenizer_data data_;
 };
 
-/// Reads the files that lie beside a tokenizer.json into what it gave.
-class tokenizer_companions {
- public:
-  tokenizer_companions(std::filesystem::path folder, tokenizer_data& data) : folder_(std::move(folder)), data_(&data) {}
-
-  void read() {
-    read_tokenizer_config();
-    read_generation_config();
-    const auto separate = folder_ / "chat_template.jinja";
-    if (!exists(separate)) return;
-    const io::mapped_file file(separate);
-    expect<format_error>(file.bytes().size() <= io::most_config_bytes, file.name(),
-                         ": is too large for a chat template");
-    data_->chat_template.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  }
-
- private:
-  [[nodiscard]] static bool exists(const std::filesystem::path& path) {
-    std::error_code ignored;
-    return std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) > 0;
-  }
-
-  // A token is written as its text or as an object with its `content`.
-  [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, std::string_view key) const {
-    const auto member = config.find(key);
-    if (!member) return {};
-    const std::string_view token = member->is_object() ? config.object(key).text("content") : config.text(key);
-    const auto found = std::find(data_->tokens.begin(), data_->tokens.end(), token);
-    expect<format_error>(found != data_->tokens.end(), config.source_name(), ": ", key, ": token \"", token,
-                         "\" is not in the vocabulary of ", data_->source_name);
-    return static_cast<std::int32_t>(found - data_->tokens.begin());
-  }
-
-  void read_tokenizer_config() {
-    const auto path = folder_ / "tokenizer_config.json";
-    if (!exists(path)) return;
-    const auto document = io::read_json_file(path, io::most_config_bytes);
-    const io::json_object config(document.root());
-    if (const auto id = token_at(config, "bos_token")) data_->bos = id;
-    if (const auto id = token_at(config, "unk_token")) data_->unknown = id;
-    if (const auto id = token_at(config, "pad_token")) data_->padding = id;
-    if (const auto id = token_at(config, "eos_token")) data_->eos_ids.push_back(*id);
-    data_->add_bos = config.flag_or("add_bos_token", data_->add_bos) && data_->bos.has_value();
-    read_chat_template(config);
-  }
-
-  void read_chat_template(const io::json_object& config) {
-    const auto member = config.find("chat_template");
-    if (!member) return;
-    if (!member->is_array()) {
-      data_->chat_template = config.text("chat_template");
-      return;
-    }
-    std::size_t i = 0;
-    for (const auto one : *member) {
-      const io::json_object named(one, message("chat_template[", i, ']'));
-      if (i++ == 0 || named.text("name") == "default") data_->chat_template = named.text("template");
-    }
-  }
-
-  void read_generation_config() {
-    const auto path = folder_ / "generation_config.json";
-    if (!exists(path)) return;
-    const auto document = io::read_json_file(path, io::most_config_bytes);
-    const io::json_object config(document.root());
-    const auto eos = config.find("eos_token_id");
-    if (!eos) return;
-    if (!eos->is_array()) {
-      data_->eos_ids.push_back(config.id("eos_token_id"));
-      return;
-    }
-    for (const auto id : *eos) data_->eos_ids.push_back(io::json_object::to_id(id, "eos_token_id"));
-  }
-
-  std::filesystem::path folder_;
-  tokenizer_data* data_;
-};
-
 }  // namespace detail
 
 /// The vocabulary in the text of a Hugging Face `tokenizer.json`: byte-level BPE with the pre-tokenizer of GPT-2,
-/// Llama 3, Qwen2 or SmolLM, which is recognised by its structure.
-/// \throws format_error naming `source_name`, the key, what was expected and what was found
+/// Llama 3, Qwen2, SmolLM, o200k or Tekken, or SentencePiece's BPE with the normaliser or pre-tokenizer that puts
+/// U+2581 for spaces. What a file asks for beyond that is refused. \throws format_error naming `source_name`, the key,
+/// what was expected and what was found
 [[nodiscard]] inline tokenizer_data parse_tokenizer_json(std::string_view text, const std::string& source_name) {
   const io::json_document document(text, source_name);
   return detail::tokenizer_json_reader(document).read();

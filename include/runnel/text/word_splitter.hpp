@@ -113,8 +113,12 @@ class word_splitter {
     if (current_.empty()) return;
     if (unit_ == text_unit::token) {
       // A vocabulary that changes the text or lacks bytes of it still must not lose any.
-      const auto ids = vocabulary_->encode(current_);
-      if (vocabulary_->decode(ids) == current_) {
+      encode_options options;
+      options.continues = true;
+      const auto ids = vocabulary_->encode(current_, options);
+      std::string pieces;
+      for (const auto id : ids) pieces += vocabulary_->piece(id);
+      if (pieces == current_) {
         for (const auto id : ids) units.emplace_back(vocabulary_->piece(id));
         current_.clear();
         return;

@@ -128,6 +128,20 @@ inline void recompose(std::vector<ranked_code_point>& points) {
 
 }  // namespace detail
 
+/// Whether `c` stands alone before it: what is in front of it and it normalise each for itself. Says no for a few
+/// that do, never the other way round. Slow for what is not below U+0300 and no ideograph or syllable.
+[[nodiscard]] inline bool begins_normalized(char32_t c) {
+  if (c < 0x300 || (c >= 0x3400 && c < 0xA000) || (c >= detail::hangul_base && c < 0xD7A4)) return true;
+  if (c >= detail::lead_base && c < 0x1200) return false;  // Hangul Jamo
+  std::vector<detail::ranked_code_point> parts;
+  detail::decompose(c, parts);
+  if (parts.front().rank != 0) return false;
+  for (const std::uint16_t place : detail::compositions) {
+    if (detail::decompositions[place][2] == parts.front().value) return false;
+  }
+  return true;
+}
+
 /// Normalization form C of `text`. Bytes that are not UTF-8 stay as they are and nothing composes across them. Linear,
 /// up to sorting runs of combining marks; text below U+0300 is only copied.
 [[nodiscard]] inline std::string nfc(std::string_view text) {

@@ -142,6 +142,22 @@ constexpr void for_each_code_point(std::string_view text, Visit&& visit) {
 /// Whether `text` does not end inside a sequence that more bytes could complete.
 [[nodiscard]] constexpr bool is_complete(std::string_view text) noexcept { return incomplete_tail(text) == 0; }
 
+/// Where the sequence, valid or not, begins that ends at byte `end` of `text` (`0 < end <= text.size()`, the end of
+/// one).
+[[nodiscard]] constexpr std::size_t last_begin(std::string_view text, std::size_t end) noexcept {
+  for (std::size_t length = 1; length <= 4 && length <= end; ++length) {
+    const std::size_t at = end - length;
+    if ((static_cast<std::uint8_t>(text[at]) & 0xC0U) == 0x80U) continue;
+    return decode(text.substr(0, end), at).length == length ? at : end - 1;
+  }
+  return end - 1;
+}
+
+/// Whether a sequence, valid or not, begins at byte `at` of `text` that more bytes could not change.
+[[nodiscard]] constexpr bool is_complete_at(std::string_view text, std::size_t at) noexcept {
+  return at < text.size() && decode(text, at).kind != sequence_kind::incomplete;
+}
+
 /// Number of sequences (code points, and invalid runs counted as one each) in `text`.
 [[nodiscard]] constexpr std::size_t length(std::string_view text) noexcept {
   std::size_t count = 0;

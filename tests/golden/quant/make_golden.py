@@ -4,7 +4,8 @@
 
     python make_golden.py       (needs gguf, numpy)
 
-values.bin holds float32 values. <format>.bin holds their blocks, then random blocks; <format>.decoded.bin what both decode to.
+values.bin holds float32 values. <format>.bin holds their blocks, where gguf-py has an encoder, then random blocks;
+<format>.decoded.bin what all of them decode to.
 """
 
 import pathlib
@@ -13,7 +14,9 @@ import gguf
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
-FORMATS = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
+# Where a block's f16 scales are; gguf-py only decodes the second half of the list.
+SCALES = {"F16": [], "BF16": [], "Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2]}
+ONLY_DECODED = {"Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0]}
 
 
 def blocks():
@@ -43,20 +46,23 @@ def main():
     values = np.stack(list(blocks())).astype(np.float32)
     values.tofile(HERE / "values.bin")
     rng = np.random.default_rng(4)
-    for name in FORMATS:
+    for name, scales in (SCALES | ONLY_DECODED).items():
         kind = gguf.GGMLQuantizationType[name]
         size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-        encoded = gguf.quants.quantize(values, kind).view(np.uint8).reshape(len(values), -1)
-        free = rng.integers(0, 256, (8, 32 // size * block_bytes), dtype=np.uint8)
-        if name.startswith("Q"):  # any quants under finite scales
-            halves = 2 if name == "Q4_1" else 1
-            free[:, :2 * halves] = rng.normal(size=(8, halves)).astype(np.float16).view(np.uint8)
-        else:
+        width = max(size, 32) // size * block_bytes
+        free = rng.integers(0, 256, (8 if size <= 32 else 3, width), dtype=np.uint8)
+        halves = rng.normal(size=(len(free), len(scales))).astype(np.float16).view(np.uint8)
+        for i, at in enumerate(scales):  # any quants under finite scales
+            free[:, at:at + 2] = halves[:, 2 * i:2 * i + 2]
+        if not scales:
             free = np.where((free & 0x7c) == 0x7c, free ^ 0x20, free)
-        both = np.concatenate([encoded, free])
+        both = free
+        if name in SCALES:
+            encoded = gguf.quants.quantize(values, kind).view(np.uint8).reshape(len(values), -1)
+            both = np.concatenate([encoded, free])
         typed = both.view(np.float16) if name == "F16" else both
         decoded = gguf.quants.dequantize(typed, kind).astype(np.float32)
-        assert decoded.size == both.shape[0] * 32 and not np.isnan(decoded).any()
+        assert decoded.size == both.size // block_bytes * size and not np.isnan(decoded).any()
         both.tofile(HERE / f"{name.lower()}.bin")
         decoded.tofile(HERE / f"{name.lower()}.decoded.bin")
 

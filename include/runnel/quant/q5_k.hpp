@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <runnel/quant/scale_search.hpp>
+
+namespace runnel::quant {
+
+namespace detail {
+
+/// d, e, 12 bytes of groups, 32 bytes of high bits, 128 bytes of low bits.
+struct q5_k_layout {
+  static constexpr weight_format format = weight_format::q5_k;
+  static constexpr std::size_t block_bytes = 176;
+  static constexpr std::size_t group_size = 32;
+  static constexpr int zero_point = 0;
+  static constexpr int largest = 31;
+  static constexpr bool has_minimums = true;
+  static constexpr bool nibbles = false;
+  static constexpr int least_scale = 0;
+  static constexpr int most_scale = 63;
+  static constexpr std::size_t scale_offset = 0;
+  using planes = bit_planes<4, 1>;
+  using group_scale = std::uint8_t;
+
+  static group_scales<8> read_groups(const std::byte* block) noexcept { return read_six_bit_groups(block + 4); }
+  static void write_groups(const group_scales<8>& groups, std::byte* block) noexcept {
+    write_six_bit_groups(groups, block + 4);
+  }
+
+  static quads read_quants(const std::byte* block, std::size_t part) noexcept {
+    quads out = read_four_bits(block + 48, part);
+    for (std::size_t i = 0; i < 8; ++i) out[i] |= (load_quad(block + 16 + 4 * i) >> part & four_of(1)) << 4;
+    return out;
+  }
+  static void write_quants(const quads& all, std::size_t part, std::byte* block) noexcept {
+    write_four_bits(all, part, block + 48);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const quad others = load_quad(block + 16 + 4 * i) & ~(four_of(1) << part);
+      store_quad(block + 16 + 4 * i, others | (all[i] >> 4 & four_of(1)) << part);
+    }
+  }
+
+  static float weight(float x, float mean_square) noexcept { return std::sqrt(mean_square) + std::fabs(x); }
+};
+
+}  // namespace detail
+
+/// Numbers of 5 bits, groups of 32 with a scale and a minimum of 6 bits each: x = d s q - e m.
+struct q5_k_codec : detail::super_block_codec<detail::q5_k_layout> {
+  /// By search, see quant/scale_search.hpp: some microseconds a block.
+  static void encode(const float* values, std::byte* block) noexcept {
+    detail::encode_super_block<detail::q5_k_layout>(values, block);
+  }
+};
+
+}  // namespace runnel::quant
