@@ -50,6 +50,8 @@ TEST_CASE("config and weights survive a Hugging Face directory bit for bit") {
     }
     const auto config = nlohmann::json::parse(std::ifstream(folder / "config.json"));
     CHECK(config.at("architectures").size() == 1);
+    CHECK(config.at("pad_token_id").is_null());  // a class's own default might lie outside of the vocabulary
+    if (config.contains("query_pre_attn_scalar")) CHECK(config.at("query_pre_attn_scalar").is_number_integer());
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -159,9 +160,17 @@ inline void expect_layers_of_family(const model_config& config, const family& of
 
 }  // namespace detail
 
+/// Ids of a vocabulary that `config.json` repeats.
+struct special_ids {
+  std::optional<std::int32_t> bos{};
+  std::optional<std::int32_t> padding{};
+  std::vector<std::int32_t> eos{};
+};
+
 /// The text of `config.json` for a model whose matrices are stored in `format`. Throws config_error if it cannot be
 /// said.
-[[nodiscard]] inline std::string hugging_face_config(const model_config& config, quant::weight_format format) {
+[[nodiscard]] inline std::string hugging_face_config(const model_config& config, quant::weight_format format,
+                                                     const special_ids& ids = {}) {
   const family& of = find_family(&family::model_type, config.model_type, "export");
   nlohmann::ordered_json out;
   out["architectures"] = {of.hugging_face_class};
@@ -170,6 +179,15 @@ inline void expect_layers_of_family(const model_config& config, const family& of
                        : format == quant::weight_format::f16 ? "float16"
                                                              : "bfloat16";
   out["vocab_size"] = config.vocab_size;
+  // Left out, they would be a class's own defaults, which may lie outside of the vocabulary.
+  const auto id_or_null = [&](const char* key, std::optional<std::int32_t> id) {
+    auto& value = out[key];
+    if (id) value = *id;
+  };
+  id_or_null("bos_token_id", ids.bos);
+  id_or_null("pad_token_id", ids.padding);
+  id_or_null("eos_token_id", ids.eos.empty() ? std::nullopt : std::optional(ids.eos.front()));
+  if (ids.eos.size() > 1) out["eos_token_id"] = ids.eos;
   out["hidden_size"] = config.hidden_size;
   out["intermediate_size"] = config.intermediate_size;
   out["num_hidden_layers"] = config.num_hidden_layers;
@@ -189,7 +207,10 @@ inline void expect_layers_of_family(const model_config& config, const family& of
   }
   if (config.post_norms) {
     const double scalar = config.query_pre_attn_scalar;
-    out["query_pre_attn_scalar"] = scalar > 0 ? scalar : static_cast<double>(config.head_dim);
+    auto& divisor = out["query_pre_attn_scalar"];
+    divisor = scalar > 0 ? scalar : static_cast<double>(config.head_dim);
+    if (scalar == std::floor(scalar) && scalar > 0) divisor = static_cast<std::int64_t>(scalar);  // readers want one
+    if (scalar <= 0) divisor = config.head_dim;
     for (const auto& [key, cap] : {std::pair("attn_logit_softcapping", config.attn_logit_softcapping),
                                    std::pair("final_logit_softcapping", config.final_logit_softcapping)}) {
       auto& value = out[key];

@@ -193,10 +193,12 @@ inline void add_to_gguf(const decoder& model, const format_choice& choose, io::g
 }
 
 /// Writes `config.json` and `model.safetensors` into `directory`, which is made if need be, matrices as `matrices`
-/// (f32, f16 or bf16), norms and biases in f32. Each file appears whole or not at all. Throws config_error if the
-/// config cannot be said there or the format is none of these; io_error that names the path and the reason.
+/// (f32, f16 or bf16), norms and biases in f32; `ids` are the vocabulary's. Each file appears whole or not at all.
+/// Throws config_error if the config cannot be said there or the format is none of these; io_error that names the path
+/// and the reason.
 inline void write_hugging_face(const decoder& model, quant::weight_format matrices,
-                               const std::filesystem::path& directory, const export_progress& progress = {}) {
+                               const std::filesystem::path& directory, const special_ids& ids = {},
+                               const export_progress& progress = {}) {
   expect(quant::info(matrices).block_size == 1, "export: Hugging Face directories hold f32, f16 or bf16, not ",
          quant::info(matrices).name);
   std::error_code failure;
@@ -217,7 +219,7 @@ inline void write_hugging_face(const decoder& model, quant::weight_format matric
   const std::pair<std::string, std::string> kind[] = {{"format", "pt"}};
   io::write_safetensors(directory / "model.safetensors", outputs, kind);
   io::atomic_file config(directory / "config.json");
-  config.write(hugging_face_config(model.config(), matrices));
+  config.write(hugging_face_config(model.config(), matrices, ids));
   config.commit();
 }
 
