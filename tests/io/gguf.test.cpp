@@ -86,7 +86,7 @@ TEST_CASE("a file by the reference writer reads as it was written") {
   CHECK(file.tensor("matrix.q4_1").bytes.size() == 4 * 20);
 
   SUBCASE("types without a codec are listed, and only loading them fails") {
-    for (const auto& [name, type] : {std::pair("matrix.q4_k", "Q4_K"), std::pair("vector.i64", "I64")}) {
+    for (const auto& [name, type] : {std::pair("matrix.iq4_xs", "IQ4_XS"), std::pair("vector.i64", "I64")}) {
       const auto& tensor = file.tensor(name);
       CHECK(tensor.type_name == type);
       CHECK_FALSE(tensor.format.has_value());
@@ -95,7 +95,7 @@ TEST_CASE("a file by the reference writer reads as it was written") {
       CHECK(holds(text, name));
       CHECK(holds(text, type));
     }
-    CHECK(file.tensor("matrix.q4_k").shape == std::vector<std::uint64_t>{2, 256});
+    CHECK(file.tensor("matrix.iq4_xs").shape == std::vector<std::uint64_t>{2, 256});
   }
 }
 

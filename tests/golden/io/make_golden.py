@@ -45,7 +45,7 @@ def write_gguf():
         out.add_tensor("matrix." + name.lower(), gguf.quantize(ramp(2, 64), kind), raw_dtype=kind)
     out.add_tensor("matrix.bf16", gguf.quantize(ramp(2, 4), gguf.GGMLQuantizationType.BF16),
                    raw_dtype=gguf.GGMLQuantizationType.BF16)
-    out.add_tensor("matrix.q4_k", np.zeros((2, 144), dtype=np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q4_K)
+    out.add_tensor("matrix.iq4_xs", np.zeros((2, 136), dtype=np.uint8), raw_dtype=gguf.GGMLQuantizationType.IQ4_XS)
     out.add_tensor("vector.i64", np.array([1, -2, 3], dtype=np.int64))
     out.write_header_to_file()
     out.write_kv_data_to_file()
