@@ -77,4 +77,18 @@ inline double largest_difference(const logit_rows& found, std::span<const float>
   return at == expected.size() ? most : INFINITY;
 }
 
+/// Largest difference from a checkpoint's golden logits once `change(config)` was made to its config.
+template <class Change>
+double difference_after(const std::filesystem::path& folder, Change&& change) {
+  const auto expected = read_golden(folder);
+  auto config = models::read_hugging_face_config(folder / "config.json");
+  change(config);
+  const auto weights = io::open_safetensors(folder);
+  const models::weight_reader read(weights.name(), &models::weight_name::hugging_face,
+                                   [&](const std::string& tensor) { return weights.find_tensor(tensor); });
+  const auto model = models::build_decoder(config, read, models::head_rows::halves);
+  ops::eval context;
+  return largest_difference(prefill(model, context, expected.tokens), expected.logits);
+}
+
 }  // namespace runnel::tests

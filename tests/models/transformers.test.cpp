@@ -40,16 +40,7 @@ TEST_CASE("the goldens tell scaled rotary, biases and activations apart") {
   // Were one of these ignored, the comparison above would have to notice.
   const auto differs = [](const std::string& name, auto&& change) {
     CAPTURE(name);
-    const auto folder = tests::golden_models() / name;
-    const auto expected = read_golden(folder);
-    auto config = models::read_hugging_face_config(folder / "config.json");
-    change(config);
-    const auto weights = io::open_safetensors(folder);
-    const models::weight_reader read(weights.name(), &models::weight_name::hugging_face,
-                                     [&](const std::string& tensor) { return weights.find_tensor(tensor); });
-    const auto model = models::build_decoder(config, read, models::head_rows::halves);
-    ops::eval context;
-    CHECK(tests::largest_difference(tests::prefill(model, context, expected.tokens), expected.logits) > 1e-2);
+    CHECK(tests::difference_after(tests::golden_models() / name, change) > 1e-2);
   };
   differs("llama3", [](auto& config) { config.rope.scaling = nn::rope_scaling::none; });
   differs("llama3", [](auto& config) { config.rope.original_context = 8192; });

@@ -208,9 +208,13 @@ struct special_ids {
   if (config.post_norms) {
     const double scalar = config.query_pre_attn_scalar;
     auto& divisor = out["query_pre_attn_scalar"];
-    divisor = scalar > 0 ? scalar : static_cast<double>(config.head_dim);
-    if (scalar == std::floor(scalar) && scalar > 0) divisor = static_cast<std::int64_t>(scalar);  // readers want one
-    if (scalar <= 0) divisor = config.head_dim;
+    if (scalar <= 0) {
+      divisor = config.head_dim;
+    } else if (scalar == std::floor(scalar)) {
+      divisor = static_cast<std::int64_t>(scalar);  // readers want whole numbers
+    } else {
+      divisor = scalar;
+    }
     for (const auto& [key, cap] : {std::pair("attn_logit_softcapping", config.attn_logit_softcapping),
                                    std::pair("final_logit_softcapping", config.final_logit_softcapping)}) {
       auto& value = out[key];
