@@ -208,7 +208,8 @@ TEST_CASE("searched encodings come close to what their bits allow") {
   const std::pair<weight_format, double> bounds[] = {{weight_format::q2_k, 0.31},   {weight_format::q3_k, 0.165},
                                                      {weight_format::q4_k, 0.075},  {weight_format::q5_k, 0.038},
                                                      {weight_format::q6_k, 0.0185}, {weight_format::iq4_nl, 0.082}};
-  for (const auto& [format, bound] : bounds) {
+  for (const auto& bounded : bounds) {
+    const weight_format format = bounded.first;
     CAPTURE(std::string(info(format).name));
     for (const double scale : {1e-3, 1.0, 50.0}) {
       for (const float shift : {0.0f, 3.0f}) {  // far from zero, where minimums would help if they were not negative
@@ -225,7 +226,7 @@ TEST_CASE("searched encodings come close to what their bits allow") {
           off += difference * difference;
           all += scale * scale;
         }
-        CHECK(std::sqrt(off / all) < bound * (shift != 0 ? 1.2 : 1));
+        CHECK(std::sqrt(off / all) < bounded.second * (shift != 0 ? 1.2 : 1));
       }
     }
   }
