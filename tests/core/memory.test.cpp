@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <limits>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include <runnel/core/aligned_buffer.hpp>
@@ -105,6 +107,11 @@ TEST_CASE("taking nothing, and more than there is") {
 
 TEST_CASE("errors say all parts and keep their kind") {
   CHECK(message("rows ", 3, " of ", 7.5) == "rows 3 of 7.5");
+  const std::string text = "of any kind";
+  const char* const pointer = " here";
+  CHECK(message("parts ", text, std::string_view(", "), pointer, ' ', 0.1f, ' ', -7L, ' ', std::uint8_t{200}, ' ',
+                std::numeric_limits<std::uint64_t>::max(), ' ', std::numeric_limits<std::int64_t>::min(), ' ',
+                true) == "parts of any kind,  here 0.1 -7 200 18446744073709551615 -9223372036854775808 1");
   CHECK_NOTHROW(expect(true, "unused"));
   CHECK_THROWS_WITH_AS(expect<shape_error>(false, "a", 1), "a1", shape_error);
   CHECK_THROWS_AS(expect(false, "x"), config_error);

@@ -3,11 +3,13 @@
 
 #include <charconv>
 #include <concepts>
-#include <cstdint>
-#include <initializer_list>
+#include <cstdarg>
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include <runnel/core/config.hpp>
 
 namespace runnel {
 
@@ -54,76 +56,106 @@ class cancelled_error : public error {
   using error::error;
 };
 
-/// One part of a message, its type erased, so that the many messages of a program share one function.
-class message_part {
- public:
-  message_part(std::string_view text) noexcept : kind_(kind::text), text_(text) {}
-  message_part(const std::string& text) noexcept : kind_(kind::text), text_(text) {}
-  message_part(const char* text) noexcept : kind_(kind::text), text_(text) {}
-  message_part(char character) noexcept : kind_(kind::character), signed_(character) {}
-  message_part(float number) noexcept : kind_(kind::single_float), float_(number) {}
-  message_part(double number) noexcept : kind_(kind::double_float), double_(number) {}
-  template <std::signed_integral T>
-  message_part(T number) noexcept : kind_(kind::signed_integer), signed_(number) {}
-  template <std::unsigned_integral T>
-  message_part(T number) noexcept : kind_(kind::unsigned_integer), unsigned_(number) {}
+namespace detail {
 
-  void append_to(std::string& out) const {
-    switch (kind_) {
-      case kind::text: out += text_; return;
-      case kind::character: out += static_cast<char>(signed_); return;
-      case kind::signed_integer: return append(out, signed_);
-      case kind::unsigned_integer: return append(out, unsigned_);
-      case kind::single_float: return append(out, float_);
-      case kind::double_float: return append(out, double_);
-    }
-  }
+// Parts of a message go through C's variable arguments, with a text that says what each is: one function then serves
+// every message of a program, where one for every sequence of types takes seconds to compile.
 
- private:
-  enum class kind : std::uint8_t { text, character, signed_integer, unsigned_integer, single_float, double_float };
-
-  /// The shortest digits that give the number back, whatever the locale.
-  template <class Number>
-  static void append(std::string& out, Number number) {
-    char text[32];
-    out.append(text, std::to_chars(text, text + sizeof text, number).ptr);
-  }
-
-  kind kind_;
-  union {
-    std::string_view text_;
-    long long signed_;
-    unsigned long long unsigned_;
-    float float_;
-    double double_;
-  };
+struct text_part {
+  const char* data;
+  std::size_t size;
 };
 
-using message_parts = std::initializer_list<message_part>;
+inline const char* erase(const char* text) noexcept { return text; }
+inline text_part erase(std::string_view text) noexcept { return {text.data(), text.size()}; }
+inline char erase(char character) noexcept { return character; }
+inline float erase(float number) noexcept { return number; }
+inline double erase(double number) noexcept { return number; }
+template <std::signed_integral T>
+long long erase(T number) noexcept {
+  return number;
+}
+template <std::unsigned_integral T>
+unsigned long long erase(T number) noexcept {
+  return number;
+}
 
-/// Joins texts, characters and numbers.
-[[nodiscard, gnu::cold, gnu::noinline]] inline std::string message(message_parts parts) {
+template <class Part>
+inline constexpr char part_kind = 0;
+template <>
+inline constexpr char part_kind<const char*> = 's';
+template <>
+inline constexpr char part_kind<text_part> = 'v';
+template <>
+inline constexpr char part_kind<char> = 'c';
+template <>
+inline constexpr char part_kind<float> = 'f';
+template <>
+inline constexpr char part_kind<double> = 'd';
+template <>
+inline constexpr char part_kind<long long> = 'i';
+template <>
+inline constexpr char part_kind<unsigned long long> = 'u';
+
+template <class... Parts>
+inline constexpr char part_kinds[] = {part_kind<Parts>..., '\0'};
+
+/// The shortest digits that give the number back, whatever the locale.
+template <class Number>
+void append_number(std::string& out, Number number) {
+  char text[32];
+  out.append(text, std::to_chars(text, text + sizeof text, number).ptr);
+}
+
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string join(const char* kinds, std::va_list& parts) {
   std::string out;
-  for (const message_part& part : parts) part.append_to(out);
+  for (; *kinds != '\0'; ++kinds) {
+    switch (*kinds) {
+      case 's': out += va_arg(parts, const char*); break;
+      case 'v': {
+        const auto text = va_arg(parts, text_part);
+        out.append(text.data, text.size);
+        break;
+      }
+      case 'c': out += static_cast<char>(va_arg(parts, int)); break;
+      case 'f': append_number(out, static_cast<float>(va_arg(parts, double))); break;
+      case 'd': append_number(out, va_arg(parts, double)); break;
+      case 'i': append_number(out, va_arg(parts, long long)); break;
+      default: append_number(out, va_arg(parts, unsigned long long)); break;
+    }
+  }
   return out;
 }
 
-/// Joins texts, characters and numbers: `message("rows ", 3, " of ", 7)`.
-template <class... Parts>
-[[nodiscard, gnu::cold]] std::string message(const Parts&... parts) {
-  return message(message_parts{message_part(parts)...});
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string join_parts(const char* kinds, ...) {
+  std::va_list parts;
+  va_start(parts, kinds);
+  std::string out = join(kinds, parts);
+  va_end(parts);
+  return out;
 }
 
-/// Throws `Error` with the joined parts.
 template <class Error>
-[[noreturn, gnu::cold, gnu::noinline]] void fail(message_parts parts) {
-  throw Error(message(parts));
+[[noreturn, gnu::cold, gnu::noinline]] void throw_parts(const char* kinds, ...) {
+  std::va_list parts;
+  va_start(parts, kinds);
+  const std::string text = join(kinds, parts);
+  va_end(parts);
+  throw Error(text);
+}
+
+}  // namespace detail
+
+/// Joins texts, characters and numbers: `message("rows ", 3, " of ", 7)`.
+template <class... Parts>
+[[nodiscard]] RUNNEL_INLINE std::string message(const Parts&... parts) {
+  return detail::join_parts(detail::part_kinds<decltype(detail::erase(parts))...>, detail::erase(parts)...);
 }
 
 /// Throws `Error` with the joined parts.
 template <class Error, class... Parts>
-[[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
-  fail<Error>(message_parts{message_part(parts)...});
+[[noreturn]] RUNNEL_INLINE void fail(const Parts&... parts) {
+  detail::throw_parts<Error>(detail::part_kinds<decltype(detail::erase(parts))...>, detail::erase(parts)...);
 }
 
 /// Throws `Error` with the joined parts unless `condition` holds.

@@ -74,28 +74,12 @@ class thread_team {
   /// f's result for an element must not depend on it; and f itself may not call this.
   template <class F>
   void parallel_for(std::ptrdiff_t count, std::ptrdiff_t grain, F&& f) noexcept {
-    if (count <= 0) return;
-    if (active_ <= 1 || count <= grain) {
-      f(std::ptrdiff_t{0}, count, 0);
-      return;
-    }
     using function = std::remove_reference_t<F>;
-    const std::ptrdiff_t size = std::max<std::ptrdiff_t>(1, grain);
-    const auto pieces = static_cast<std::uint32_t>((count + size - 1) / size);
-    const std::uint64_t state = ((state_.load(std::memory_order_relaxed) >> 32) + 1) << 32;
-    job& next = jobs_[(state >> 32) % 2];
-    next.context.store(const_cast<void*>(static_cast<const void*>(&f)), std::memory_order_relaxed);
-    next.call.store([](void* context, std::ptrdiff_t begin, std::ptrdiff_t end,
-                       int worker) { (*static_cast<function*>(context))(begin, end, worker); },
-                    std::memory_order_relaxed);
-    next.count.store(count, std::memory_order_relaxed);
-    next.size.store(size, std::memory_order_relaxed);
-    next.pieces.store(pieces, std::memory_order_relaxed);
-    done_.store(0, std::memory_order_relaxed);
-    state_.store(state, std::memory_order_release);
-    while (take_piece(0)) {
-    }
-    spin_until([&] { return done_.load(std::memory_order_acquire) == pieces; });
+    hand_out(count, grain,
+             {const_cast<void*>(static_cast<const void*>(&f)),
+              [](void* context, std::ptrdiff_t begin, std::ptrdiff_t end, int worker) {
+                (*static_cast<function*>(context))(begin, end, worker);
+              }});
   }
 
  private:
@@ -108,6 +92,31 @@ class thread_team {
     std::atomic<std::ptrdiff_t> size{1};
     std::atomic<std::uint32_t> pieces{0};
   };
+
+  /// A function whose type is erased, so that handing out is compiled once.
+  struct work_function {
+    void* context;
+    void (*call)(void*, std::ptrdiff_t, std::ptrdiff_t, int);
+  };
+
+  void hand_out(std::ptrdiff_t count, std::ptrdiff_t grain, work_function f) noexcept {
+    if (count <= 0) return;
+    if (active_ <= 1 || count <= grain) return f.call(f.context, 0, count, 0);
+    const std::ptrdiff_t size = std::max<std::ptrdiff_t>(1, grain);
+    const auto pieces = static_cast<std::uint32_t>((count + size - 1) / size);
+    const std::uint64_t state = ((state_.load(std::memory_order_relaxed) >> 32) + 1) << 32;
+    job& next = jobs_[(state >> 32) % 2];
+    next.context.store(f.context, std::memory_order_relaxed);
+    next.call.store(f.call, std::memory_order_relaxed);
+    next.count.store(count, std::memory_order_relaxed);
+    next.size.store(size, std::memory_order_relaxed);
+    next.pieces.store(pieces, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    state_.store(state, std::memory_order_release);
+    while (take_piece(0)) {
+    }
+    spin_until([&] { return done_.load(std::memory_order_acquire) == pieces; });
+  }
 
   [[nodiscard]] static bool is_in_parallel() noexcept {
 #if defined(_OPENMP)

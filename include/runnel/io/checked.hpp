@@ -157,13 +157,12 @@ class byte_reader {
 
   /// Throws format_error that names the file and the thing being read.
   template <class... Parts>
-  [[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) const {
-    complain({message_part(parts)...});
+  [[noreturn]] void fail(const Parts&... parts) const {
+    complain(message(parts...));
   }
 
  private:
-  [[noreturn]] void complain(message_parts parts) const {
-    const std::string what = message(parts);
+  [[noreturn, gnu::cold, gnu::noinline]] void complain(const std::string& what) const {
     if (kind_.empty()) runnel::fail<format_error>(file_, ": ", what);
     const std::string name = name_.empty() ? "(unnamed)" : in_quotes(name_);
     runnel::fail<format_error>(file_, ": ", kind_, " ", name, ": ", what);

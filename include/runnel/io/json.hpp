@@ -13,7 +13,11 @@
 #include <utility>
 #include <vector>
 
+#if __has_include(<nlohmann/detail/input/parser.hpp>)
+#include <nlohmann/detail/input/parser.hpp>  // all that is needed; the whole of it costs every program a second
+#else
 #include <nlohmann/json.hpp>
+#endif
 
 #include <runnel/core/error.hpp>
 #include <runnel/io/mmap.hpp>
@@ -178,10 +182,29 @@ class json_value {
 
 namespace detail {
 
+/// What the parser of nlohmann/json asks of its tree's type.
+struct json_types {
+  using number_integer_t = std::int64_t;
+  using number_unsigned_t = std::uint64_t;
+  using number_float_t = double;
+  using string_t = std::string;
+  using binary_t = std::vector<std::uint8_t>;
+  using exception = nlohmann::detail::exception;
+};
+
+}  // namespace detail
+}  // namespace runnel::io
+
+template <>
+struct nlohmann::detail::is_basic_json<runnel::io::detail::json_types> : std::true_type {};
+
+namespace runnel::io {
+namespace detail {
+
 /// Takes the events of the parser of nlohmann/json into a document.
 class json_filler {
  public:
-  using json = nlohmann::json;
+  using json = json_types;
   using kind = json_kind;
 
   json_filler(json_document& document, std::size_t most_values) : document_(document), most_values_(most_values) {}
@@ -247,10 +270,9 @@ inline json_document::json_document(std::string_view text, std::string source_na
                        ": JSON of 4 GiB and more is not supported");
   nodes_.reserve(std::min(text.size() / 8, most_values));  // about what configs and vocabularies have
   detail::json_filler filler(*this, most_values);
-  // json::sax_parse would do the same, and compile the readers of five binary formats with it: a second in every
-  // program.
+  // nlohmann::json::sax_parse would do the same, and compile the tree and the readers of five binary formats with it.
   auto input = nlohmann::detail::input_adapter(text);
-  nlohmann::detail::parser<nlohmann::json, decltype(input)>(std::move(input)).sax_parse(&filler);
+  nlohmann::detail::parser<detail::json_types, decltype(input)>(std::move(input)).sax_parse(&filler);
 }
 
 inline json_value json_document::root() const noexcept { return {*this, 0}; }

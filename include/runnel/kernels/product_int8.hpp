@@ -21,10 +21,47 @@ struct byte_product_args : product_args<float, byte_block> {
 
 namespace detail {
 
-/// Rows of a tile in bytes. In registers of four lanes higher tiles gain little, and every format's takes long to
-/// compile.
+/// Rows of a tile in bytes.
 template <class Arch>
 inline constexpr std::size_t byte_tile_height = simd::width<float, Arch> > 4 ? 4 : 2;
+
+/// Registers of four lanes take a format apart first, so that a tile for every format need not be compiled: programs
+/// without flags for their processor carry those.
+template <class Arch>
+inline constexpr bool takes_apart = simd::width<float, Arch> <= 4;
+
+/// `weight_part`s as a codec: a format with as many groups, with minimums or without.
+template <std::size_t GroupSize, bool HasMinimums>
+struct apart_codec {
+  static constexpr std::size_t panel_inputs = weight_part::inputs;
+  static constexpr std::size_t panel_words = sizeof(weight_part) / sizeof(quant::word);
+  static constexpr int zero_point = 1;  // any: the inputs' `start` has the format's
+  static constexpr int largest = 255;
+  static constexpr std::size_t group_size = GroupSize;
+  static constexpr bool has_minimums = HasMinimums;
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const quant::word* part, std::size_t column,
+                                                       std::size_t group) noexcept {
+    return simd::lanes<float, Arch>::load_aligned(get(part).scales[group].data() + column);
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const quant::word* part, std::size_t column,
+                                                         std::size_t group) noexcept {
+    return simd::lanes<float, Arch>::load_aligned(get(part).minimums[group].data() + column);
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<quant::word, Arch> bytes(const quant::word* part, std::size_t column,
+                                                            quant::quad_place at) noexcept {
+    return simd::lanes<quant::word, Arch>::load_aligned(get(part).quads.data() +
+                                                        (4 * at.half + at.i) * quant::panel_features + column);
+  }
+
+ private:
+  static const weight_part& get(const quant::word* part) noexcept {
+    return *reinterpret_cast<const weight_part*>(part);
+  }
+};
 
 /// Whole sums of half a block for a tile of rows, added to `sums`.
 template <class Arch, class Codec, std::size_t Rows, std::size_t Columns>
@@ -80,9 +117,17 @@ RUNNEL_INLINE void add_group(const quant::word* block, std::size_t part, std::si
   }
 }
 
-/// Up to `Rows` rows over one panel, a scale a block or half a block.
+/// Blocks of 32 inputs [first, first + count) of one panel; sums start at zero with block 0, otherwise they continue
+/// what y holds.
+struct byte_stretch {
+  const quant::word* words = nullptr;
+  index_t first = 0;
+  index_t count = 0;
+};
+
+/// Up to `Rows` rows over one stretch of one panel, a scale a block or half a block.
 template <class Arch, class Codec, std::size_t Rows>
-void byte_tile(const quant::word* panel, const byte_product_args& args, const byte_block* x,
+void byte_tile(const byte_stretch& stretch, const byte_product_args& args, const byte_block* x,
                const output_tile<float>& out) noexcept {
   using batch = simd::lanes<float, Arch>;
   constexpr std::size_t width = simd::width<float, Arch>;
@@ -91,14 +136,21 @@ void byte_tile(const quant::word* panel, const byte_product_args& args, const by
   const index_t blocks = byte_block_count(args.inputs);
   const auto rows = row_starts<byte_block, Rows>(x, args.x_stride, out.rows);
   alignas(64) tile_sums<float, Rows> sums;
+  if (stretch.first == 0) {
+    sums = {};
+  } else {
+    read_tile(out, sums.data());
+  }
   for (std::size_t column = 0; column < quant::panel_features; column += columns * width) {
     batch acc[Rows][columns];
     RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
-      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) acc[r][v] = batch(0.0f);
+      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
+        acc[r][v] = batch::load_aligned(sums.data() + r * quant::panel_features + column + v * width);
+      }
     }
-    for (index_t i = 0; i < blocks * args.planes; ++i) {
-      const index_t b = i / args.planes, at = i % args.planes * blocks + b;
-      const quant::word* block = panel + b / parts * static_cast<index_t>(Codec::panel_words);
+    for (index_t i = 0; i < stretch.count * args.planes; ++i) {
+      const index_t b = i / args.planes, at = i % args.planes * blocks + stretch.first + b;
+      const quant::word* block = stretch.words + b / parts * static_cast<index_t>(Codec::panel_words);
       const auto part = static_cast<std::size_t>(b % parts);
       if constexpr (Codec::group_size == byte_block::inputs) {
         add_group<Arch, Codec, 2>(block, part, 0, rows, at, column, acc);
@@ -114,7 +166,7 @@ void byte_tile(const quant::word* panel, const byte_product_args& args, const by
       }
     }
   }
-  write_tile(sums.data(), out, true);
+  write_tile(sums.data(), out, stretch.first + stretch.count == blocks);
 }
 
 /// Up to `Rows` rows over one panel, one scale a row on both sides.
@@ -151,18 +203,49 @@ void whole_row_tile(const quant::word* panel, const byte_product_args& args, con
 
 }  // namespace detail
 
+namespace detail {
+
+/// All rows over one stretch of a panel.
+template <class Arch, class Codec>
+RUNNEL_INLINE void byte_tiles(const byte_stretch& stretch, const byte_product_args& args, index_t panel) noexcept {
+  for_each_tile<byte_tile_height<Arch>>(
+      panel_output(args, panel), [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
+        byte_tile<Arch, Codec, height>(stretch, args, args.x + row * args.x_stride, out);
+      });
+}
+
+/// Panels, each of `panel_words`, whose blocks are taken apart before they are multiplied.
+template <class Arch, class Codec>
+void apart_panels(const byte_product_args& args, const part_codec& format, index_t panel_words, index_t begin,
+                  index_t end) noexcept {
+  std::array<weight_part, 8> parts;
+  const index_t blocks = byte_block_count(args.inputs);
+  for (index_t p = begin; p < end; ++p) {
+    const quant::word* panel = args.words + p * panel_words;
+    byte_stretch stretch{reinterpret_cast<const quant::word*>(parts.data())};
+    for (; stretch.first < blocks; stretch.first += stretch.count) {
+      stretch.count = std::min(static_cast<index_t>(parts.size()), blocks - stretch.first);
+      format.take_apart(panel, stretch.first, stretch.count, parts.data());
+      byte_tiles<Arch, Codec>(stretch, args, p);
+    }
+  }
+}
+
+}  // namespace detail
+
 /// Panels [panel_begin, panel_end) of a product in bytes; the format's weights are whole numbers of at most a byte.
 template <class Arch>
 void product_int8(const byte_product_args& args, index_t panel_begin, index_t panel_end) noexcept {
   quant::with_byte_codec(args.format, [&]<class Codec>(Codec) {
-    constexpr auto parts = static_cast<index_t>(Codec::panel_inputs / byte_block::inputs);
-    for (index_t p = panel_begin; p < panel_end; ++p) {
-      const quant::word* panel =
-          args.words + p * (byte_block_count(args.inputs) / parts) * static_cast<index_t>(Codec::panel_words);
-      detail::for_each_tile<detail::byte_tile_height<Arch>>(
-          detail::panel_output(args, p), [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
-            detail::byte_tile<Arch, Codec, height>(panel, args, args.x + row * args.x_stride, out);
-          });
+    const index_t panel_words =
+        args.inputs / static_cast<index_t>(Codec::panel_inputs) * static_cast<index_t>(Codec::panel_words);
+    if constexpr (detail::takes_apart<Arch>) {
+      detail::apart_panels<Arch, detail::apart_codec<Codec::group_size, Codec::has_minimums>>(
+          args, detail::make_part_codec<Arch, Codec>(), panel_words, panel_begin, panel_end);
+    } else {
+      for (index_t p = panel_begin; p < panel_end; ++p) {
+        detail::byte_tiles<Arch, Codec>({args.words + p * panel_words, 0, byte_block_count(args.inputs)}, args, p);
+      }
     }
   });
 }
