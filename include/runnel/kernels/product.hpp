@@ -283,6 +283,12 @@ void decode_inputs(const panel_codec& codec, const quant::word* panel, index_t f
   }
 }
 
+/// The length of equal stretches, in whole steps of 32 inputs, of at least `product_stretch` where there are as many.
+[[nodiscard]] constexpr index_t even_stretch(index_t inputs) noexcept {
+  const index_t stretches = std::max<index_t>(1, inputs / product_stretch);
+  return ((inputs + stretches - 1) / stretches + 31) / 32 * 32;
+}
+
 }  // namespace detail
 
 /// Panels [panel_begin, panel_end) of a product. `scratch` holds `product_scratch` elements, 64-byte aligned.
@@ -296,7 +302,10 @@ void product(const product_args<typename Arithmetic::sum, typename Arithmetic::e
   const bool as_stored = args.format == Arithmetic::stored_as && sizeof(element) == sizeof(quant::word);
   // Few rows are done before decoded weights have left the first cache; many make longer stretches worth it. Weights
   // that are decoded to floats and then converted share the scratch with those.
-  const index_t most = as_stored || (in_floats && args.rows > 16) ? product_stretch : product_stretch / 4;
+  // Where nothing is decoded a short rest is not worth a stretch: it is shared out among the others.
+  const index_t most = as_stored                     ? detail::even_stretch(args.inputs)
+                       : in_floats && args.rows > 16 ? product_stretch
+                                                     : product_stretch / 4;
   float* const decoded = in_floats ? reinterpret_cast<float*>(scratch)
                                    : reinterpret_cast<float*>(scratch + product_stretch / 2 * features);
   for (index_t p = panel_begin; p < panel_end; ++p) {
