@@ -107,6 +107,30 @@ TEST_CASE("config.json: what may be left out") {
   CHECK(read_config(config).head_dim == 8);
 }
 
+TEST_CASE("config.json: null is off, what is left out is what Transformers' class has") {
+  for (const auto& [name, window] :
+       {std::pair("families/gemma2_mqa", 4096), {"families/mistral_window", 4096}, {"families/gemma3_window", 4096}}) {
+    CAPTURE(name);
+    auto config = golden_config(name);
+    config.erase("sliding_window");
+    CHECK(read_config(config).sliding_window == window);
+    config.erase("layer_types");
+    config["sliding_window"] = nullptr;
+    CHECK(read_config(config).sliding_window == 0);
+  }
+  for (const auto& [name, attention, head] :
+       {std::tuple("families/gemma2_mqa", 50, 30), {"families/gemma3_window", 0, 0}}) {
+    CAPTURE(name);
+    auto config = golden_config(name);
+    for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) config.erase(key);
+    CHECK(read_config(config).attn_logit_softcapping == static_cast<float>(attention));
+    CHECK(read_config(config).final_logit_softcapping == static_cast<float>(head));
+    for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) config[key] = nullptr;
+    CHECK(read_config(config).attn_logit_softcapping == 0);
+    CHECK(read_config(config).final_logit_softcapping == 0);
+  }
+}
+
 TEST_CASE("config.json: every wrong value is named") {
   const auto refuses = [](const std::string& key, const json& value, std::initializer_list<std::string> parts) {
     auto config = golden_config("llama3");

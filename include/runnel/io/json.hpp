@@ -306,6 +306,14 @@ class json_object {
     return found && found->is_null() ? std::nullopt : found;
   }
 
+  /// Whether there is such a member, JSON's null included.
+  [[nodiscard]] bool has(std::string_view key) const {
+    for (const json_value member : value_) {
+      if (member.name() == key) return true;
+    }
+    return false;
+  }
+
   /// The member as an object. \throws format_error if it is missing or something else
   [[nodiscard]] json_object object(std::string_view key) const { return json_object(need(key), path_to(key)); }
 

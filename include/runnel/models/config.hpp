@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <runnel/kernels/elementwise.hpp>
+#include <runnel/models/family.hpp>
 #include <runnel/nn/attention.hpp>
 #include <runnel/nn/rotary.hpp>
 
@@ -15,16 +16,8 @@ namespace runnel::models {
 struct layer_config {
   bool windowed = false;  ///< sees `sliding_window` positions back, not all
   int rotary = 0;         ///< 0: `rope`, 1: `local_rope`, `nn::no_rotary`: none
-};
 
-/// Which layers of a family have the sliding window: those from `first` on, but for the last of every `full_every`.
-struct window_pattern {
-  index_t first = 0;
-  index_t full_every = 0;  ///< 0: none of them sees all
-
-  [[nodiscard]] bool windowed(index_t layer) const noexcept {
-    return layer >= first && (full_every == 0 || (layer + 1) % full_every != 0);
-  }
+  friend bool operator==(const layer_config&, const layer_config&) = default;
 };
 
 /// What a decoder is made of, in the terms of Hugging Face's `config.json`. A family is a reader that fills this.
@@ -60,6 +53,19 @@ struct model_config {
     return layers.empty() ? layer_config{sliding_window > 0, 0} : layers[static_cast<std::size_t>(i)];
   }
 };
+
+/// `count` layers as a family's rule has them, in a model with a window or without.
+[[nodiscard]] inline std::vector<layer_config> layers_by(const layer_rule& rule, index_t count, bool has_window) {
+  std::vector<layer_config> layers;
+  for (index_t i = 1; i <= count; ++i) {
+    layer_config layer;
+    layer.windowed = has_window && rule.windows && (rule.full_every == 0 || i % rule.full_every != 0);
+    if (rule.local_rotary && layer.windowed) layer.rotary = 1;
+    if (rule.no_rotary_every != 0 && i % rule.no_rotary_every == 0) layer.rotary = nn::no_rotary;
+    layers.push_back(layer);
+  }
+  return layers;
+}
 
 namespace detail {
 

@@ -143,17 +143,10 @@ inline void write_gguf_rope(const nn::rotary_config& rope, const std::string& pr
 
 /// Throws config_error unless a reader that knows windows and rotary tables by the family alone finds these.
 inline void expect_layers_of_family(const model_config& config, const family& of) {
+  const auto expected = layers_by(of.gguf_layers, config.num_hidden_layers, config.sliding_window > 0);
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
-    const layer_config layer = config.layer(i);
-    bool windowed = false;
-    int rotary = 0;
-    if (of.architecture == "gemma2") windowed = i % 2 == 0;
-    if (of.architecture == "gemma3") windowed = (i + 1) % 6 != 0;
-    if (of.architecture == "phi3" || of.architecture == "llama") windowed = true;
-    if (of.architecture == "gemma3" && windowed) rotary = 1;
-    if (of.architecture == "smollm3" && (i + 1) % 4 == 0) rotary = nn::no_rotary;
-    expect(layer.windowed == (windowed && config.sliding_window > 0) && (layer.rotary == rotary),
-           "export: GGUF metadata of ", of.architecture, " cannot say what layer ", i,
+    expect(config.layer(i) == expected[static_cast<std::size_t>(i)], "export: GGUF metadata of ", of.architecture,
+           " cannot say what layer ", i,
            " of this model is: windows and layers without rotary follow the family's pattern there");
   }
 }
@@ -253,13 +246,14 @@ inline void write_gguf_config(const model_config& config, const family& of, io::
   size("vocab_size", config.vocab_size);
   size("rope.dimension_count", config.rope.dimension);
   real("rope.freq_base", config.rope.theta);
-  if (config.attn_logit_softcapping > 0)
-    real("attn_logit_softcapping", static_cast<double>(config.attn_logit_softcapping));
-  if (config.final_logit_softcapping > 0) {
-    real("final_logit_softcapping", static_cast<double>(config.final_logit_softcapping));
+  // Readers fill these in for the families that have them, so 0 is said too.
+  const bool capped = of.architecture == "gemma2", windowed = capped || of.architecture == "phi3";
+  for (const auto& [key, cap] : {std::pair("attn_logit_softcapping", config.attn_logit_softcapping),
+                                 std::pair("final_logit_softcapping", config.final_logit_softcapping)}) {
+    if (cap > 0 || capped) real(key, static_cast<double>(cap));
   }
   if (config.query_pre_attn_scalar > 0) real("attention.scale", 1 / std::sqrt(config.query_pre_attn_scalar));
-  if (config.sliding_window > 0 || of.architecture == "phi3") size("attention.sliding_window", config.sliding_window);
+  if (config.sliding_window > 0 || windowed) size("attention.sliding_window", config.sliding_window);
   if (config.local_rope.dimension != 0) real("rope.freq_base_swa", config.local_rope.theta);
   detail::expect_layers_of_family(config, of);
   detail::write_gguf_rope(config.rope, prefix, out);

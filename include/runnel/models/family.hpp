@@ -48,6 +48,14 @@ enum class head_rows : std::uint8_t {
   interleaved,  ///< feature 2i pairs with 2i + 1 (GGUF files of Llama models)
 };
 
+/// What GGUF files leave unsaid of a family's layers.
+struct layer_rule {
+  bool windows = false;         ///< the window that a file may have is that of its layers ...
+  index_t full_every = 0;       ///< ... but for the last of every so many; 0: of all
+  bool local_rotary = false;    ///< windowed layers take the second rotary table
+  index_t no_rotary_every = 0;  ///< the last of every so many has none; 0: each has one
+};
+
 /// A family of decoders.
 struct family {
   std::string_view model_type;    ///< in `config.json`
@@ -56,6 +64,7 @@ struct family {
   head_rows gguf_rows = head_rows::halves;
   decoder_names names{};
   bool norms_less_one = false;  ///< Hugging Face files hold norm weights as w - 1 (GGUF files hold w)
+  layer_rule gguf_layers{};
 };
 
 namespace detail {
@@ -74,20 +83,24 @@ namespace detail {
   return names;
 }
 
+inline constexpr layer_rule all_windowed{.windows = true};
+inline constexpr layer_rule gemma2_rule{.windows = true, .full_every = 2};
+inline constexpr layer_rule gemma3_rule{.windows = true, .full_every = 6, .local_rotary = true};
+
 }  // namespace detail
 
 /// Every family. Of several with one GGUF architecture the first reads it.
 inline constexpr std::array<family, 10> families{{
-    {"llama", "llama", "LlamaForCausalLM", head_rows::interleaved},
-    {"mistral", "llama", "MistralForCausalLM", head_rows::interleaved},
+    {"llama", "llama", "LlamaForCausalLM", head_rows::interleaved, {}, false, detail::all_windowed},
+    {"mistral", "llama", "MistralForCausalLM", head_rows::interleaved, {}, false, detail::all_windowed},
     {"qwen2", "qwen2", "Qwen2ForCausalLM"},
     {"qwen3", "qwen3", "Qwen3ForCausalLM"},
     {"gemma", "gemma", "GemmaForCausalLM", head_rows::halves, {}, true},
-    {"gemma2", "gemma2", "Gemma2ForCausalLM", head_rows::halves, detail::gemma_names(), true},
-    {"gemma3_text", "gemma3", "Gemma3ForCausalLM", head_rows::halves, detail::gemma_names(), true},
-    {"gemma3", "gemma3", "Gemma3ForCausalLM", head_rows::halves, detail::gemma_names(), true},
-    {"phi3", "phi3", "Phi3ForCausalLM", head_rows::halves, detail::fused_names()},
-    {"smollm3", "smollm3", "SmolLM3ForCausalLM", head_rows::interleaved},
+    {"gemma2", "gemma2", "Gemma2ForCausalLM", head_rows::halves, detail::gemma_names(), true, detail::gemma2_rule},
+    {"gemma3_text", "gemma3", "Gemma3ForCausalLM", head_rows::halves, detail::gemma_names(), true, detail::gemma3_rule},
+    {"gemma3", "gemma3", "Gemma3ForCausalLM", head_rows::halves, detail::gemma_names(), true, detail::gemma3_rule},
+    {"phi3", "phi3", "Phi3ForCausalLM", head_rows::halves, detail::fused_names(), false, detail::all_windowed},
+    {"smollm3", "smollm3", "SmolLM3ForCausalLM", head_rows::interleaved, {}, false, {.no_rotary_every = 4}},
 }};
 
 /// The family whose `member` (model_type or architecture) is `name`. Throws format_error naming `where` and listing

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -119,30 +120,33 @@ inline void read_gguf_rope(const architecture_keys& keys, model_config& config) 
   }
 }
 
-/// Makes the layers of a family's pattern windowed, where the file has a window.
-inline void read_gguf_windows(const architecture_keys& keys, model_config& config, index_t otherwise,
-                              const window_pattern& pattern) {
-  config.sliding_window = keys.size_or("attention.sliding_window", otherwise);
-  expect<format_error>(config.num_hidden_layers > 0 && config.num_hidden_layers <= 1024, keys.file().name(), ": ",
-                       keys("block_count"), ": expected 1 to 1024, found ", config.num_hidden_layers);
-  config.layers.assign(static_cast<std::size_t>(config.num_hidden_layers), {});
-  bool any = false;
-  for (index_t i = 0; i < config.num_hidden_layers; ++i) {
-    any |= config.layers[static_cast<std::size_t>(i)].windowed = config.sliding_window > 0 && pattern.windowed(i);
+/// The window and the layers, which follow the family's rule.
+inline void read_gguf_layers(const architecture_keys& keys, layer_rule rule, index_t window, model_config& config) {
+  expect<format_error>(config.num_hidden_layers <= 1024, keys.file().name(), ": ", keys("block_count"),
+                       ": expected 1 to 1024, found ", config.num_hidden_layers);
+  if (rule.local_rotary) {
+    rule.full_every = keys.size_or("attention.sliding_window_pattern", rule.full_every);
+    expect<format_error>(rule.full_every > 0, keys.file().name(), ": ", keys("attention.sliding_window_pattern"),
+                         ": expected a positive number, found ", rule.full_every);
+    config.local_rope.dimension = config.rope.dimension;
+    config.local_rope.theta = keys.number_or("rope.freq_base_swa", 1e4);
   }
-  if (!any) config.sliding_window = 0;
+  config.sliding_window = keys.size_or("attention.sliding_window", window);
+  config.layers = layers_by(rule, config.num_hidden_layers, config.sliding_window > 0);
+  if (std::ranges::none_of(config.layers, &layer_config::windowed)) config.sliding_window = 0;
 }
 
 /// What a family's files leave unsaid. Norm weights of Gemma stand with their 1 added.
-inline void read_gguf_family(const architecture_keys& keys, model_config& config) {
+inline void read_gguf_family(const architecture_keys& keys, const family& of, model_config& config) {
   const std::string& type = config.model_type;
   config.qk_norm = type == "qwen3" || type == "gemma3_text";
   config.post_norms = type == "gemma2" || type == "gemma3_text";
   if (type.starts_with("gemma")) {
     config.hidden_act = kernels::activation::gelu_tanh;
     config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
-    config.attn_logit_softcapping = static_cast<float>(keys.number_or("attn_logit_softcapping", 0));
-    config.final_logit_softcapping = static_cast<float>(keys.number_or("final_logit_softcapping", 0));
+    const bool capped = type == "gemma2";
+    config.attn_logit_softcapping = static_cast<float>(keys.number_or("attn_logit_softcapping", capped ? 50 : 0));
+    config.final_logit_softcapping = static_cast<float>(keys.number_or("final_logit_softcapping", capped ? 30 : 0));
     // Files do not say it: the largest models of both generations scale by hidden_size / heads, the others by head_dim.
     const index_t largest = type == "gemma2" ? 46 : type == "gemma3_text" ? 62 : 0;
     if (config.num_hidden_layers == largest) {
@@ -152,22 +156,8 @@ inline void read_gguf_family(const architecture_keys& keys, model_config& config
       config.query_pre_attn_scalar = 1 / (scale * scale);
     }
   }
-  if (type == "gemma2") return read_gguf_windows(keys, config, 4096, {0, 2});
-  if (type == "gemma3_text") {
-    const index_t pattern = keys.size_or("attention.sliding_window_pattern", 6);
-    expect<format_error>(pattern > 0, keys.file().name(), ": ", keys("attention.sliding_window_pattern"),
-                         ": expected a positive number, found ", pattern);
-    read_gguf_windows(keys, config, 0, {0, pattern});
-    config.local_rope.dimension = config.rope.dimension;
-    config.local_rope.theta = keys.number_or("rope.freq_base_swa", 1e4);
-    for (layer_config& layer : config.layers) layer.rotary = layer.windowed ? 1 : 0;
-    return;
-  }
-  const bool all = type == "llama" || type == "phi3";
-  read_gguf_windows(keys, config, 0, {all ? 0 : config.num_hidden_layers, 0});
+  read_gguf_layers(keys, of.gguf_layers, type == "gemma2" ? 4096 : 0, config);
   if (type == "llama" && config.sliding_window > 0) config.model_type = "mistral";  // Llama itself has no window
-  if (type != "smollm3") return;
-  for (std::size_t i = 3; i < config.layers.size(); i += 4) config.layers[i].rotary = nn::no_rotary;
 }
 
 }  // namespace detail
@@ -177,8 +167,8 @@ inline void read_gguf_family(const architecture_keys& keys, model_config& config
 [[nodiscard]] inline model_config read_gguf_config(const io::gguf_file& file) {
   const auto architecture = file.string("general.architecture");
   model_config config;
-  config.model_type =
-      find_family(&family::architecture, architecture, message(file.name(), ": general.architecture")).model_type;
+  const family& of = find_family(&family::architecture, architecture, message(file.name(), ": general.architecture"));
+  config.model_type = of.model_type;
   const detail::architecture_keys keys(file, std::string(architecture));
   const index_t experts = keys.size_or("expert_count", 0);
   expect<format_error>(experts == 0, file.name(), ": ", keys("expert_count"), ": expected none, found ", experts,
@@ -204,7 +194,7 @@ inline void read_gguf_family(const architecture_keys& keys, model_config& config
   config.attention_output_bias = detail::has_any(file, {".attn_output.bias"});
   config.mlp_bias = detail::has_any(file, {".ffn_gate.bias", ".ffn_up.bias", ".ffn_down.bias"});
   detail::read_gguf_rope(keys, config);
-  detail::read_gguf_family(keys, config);
+  detail::read_gguf_family(keys, of, config);
   return config;
 }
 

@@ -149,10 +149,21 @@ inline void read_biases(const io::json_object& json, model_config& config) {
   config.mlp_bias = json.flag_or("mlp_bias", false);
 }
 
-/// The window, and which layers keep to it: `layer_types` where a file lists them, else a family's pattern.
+/// Which layers have the sliding window: those from `first` on, but for the last of every `full_every`.
+struct window_pattern {
+  index_t first = 0;
+  index_t full_every = 0;  ///< 0: none of them sees all
+
+  [[nodiscard]] bool windowed(index_t layer) const noexcept {
+    return layer >= first && (full_every == 0 || (layer + 1) % full_every != 0);
+  }
+};
+
+/// The window (null is none, and Transformers gives a config that does not say it `otherwise`), and which layers keep
+/// to it: `layer_types` where a file lists them, else a family's pattern.
 inline void read_windows(const io::json_object& json, model_config& config, index_t otherwise,
                          const window_pattern& pattern) {
-  const index_t window = json.integer_or("sliding_window", otherwise);
+  const index_t window = json.has("sliding_window") ? json.integer_or("sliding_window", 0) : otherwise;
   expect<format_error>(window >= 0, json.source_name(), ": sliding_window: expected a positive number, found ", window);
   expect<format_error>(config.num_hidden_layers > 0 && config.num_hidden_layers <= 1024, json.source_name(),
                        ": num_hidden_layers: expected 1 to 1024, found ", config.num_hidden_layers);
@@ -185,7 +196,7 @@ inline void read_llama(const io::json_object& json, model_config& config) {
 
 inline void read_mistral(const io::json_object& json, model_config& config) {
   read_common(json, config);
-  read_windows(json, config, 0, {});
+  read_windows(json, config, 4096, {});
 }
 
 inline void read_qwen2(const io::json_object& json, model_config& config) {
@@ -194,7 +205,7 @@ inline void read_qwen2(const io::json_object& json, model_config& config) {
   const index_t full_layers = json.integer_or("max_window_layers", 28);
   // Without this switch the window that files name anyway means nothing.
   if (!json.flag_or("use_sliding_window", false)) return;
-  read_windows(json, config, 0, {full_layers, 0});
+  read_windows(json, config, 4096, {full_layers, 0});
 }
 
 inline void read_qwen3(const io::json_object& json, model_config& config) {
@@ -215,12 +226,22 @@ inline void read_gemma(const io::json_object& json, model_config& config) {
   config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
 }
 
-inline void read_gemma2(const io::json_object& json, model_config& config) {
+/// What the second and third Gemma share. Caps that are null are off.
+inline void read_gemma_norms_and_caps(const io::json_object& json, model_config& config) {
   read_gemma(json, config);
   config.post_norms = true;
   config.query_pre_attn_scalar = json.number_or("query_pre_attn_scalar", 256);
-  config.attn_logit_softcapping = static_cast<float>(json.number_or("attn_logit_softcapping", 0));
-  config.final_logit_softcapping = static_cast<float>(json.number_or("final_logit_softcapping", 0));
+  const auto read_cap = [&](const char* key, float& cap) {
+    if (json.has(key)) cap = static_cast<float>(json.number_or(key, 0));
+  };
+  read_cap("attn_logit_softcapping", config.attn_logit_softcapping);
+  read_cap("final_logit_softcapping", config.final_logit_softcapping);
+}
+
+inline void read_gemma2(const io::json_object& json, model_config& config) {
+  config.attn_logit_softcapping = 50;
+  config.final_logit_softcapping = 30;
+  read_gemma_norms_and_caps(json, config);
   read_windows(json, config, 4096, {0, 2});
 }
 
@@ -234,7 +255,7 @@ inline void read_gemma3(const io::json_object& json, model_config& config) {
   config.max_position_embeddings = 131072;
   config.rope.theta = 1e6;
   config.local_rope.theta = 1e4;
-  read_gemma2(json, config);
+  read_gemma_norms_and_caps(json, config);
   expect<format_error>(!json.flag_or("use_bidirectional_attention", false), json.source_name(),
                        ": use_bidirectional_attention: expected false, an encoder is no language model");
   config.qk_norm = true;
