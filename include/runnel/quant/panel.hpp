@@ -99,6 +99,18 @@ inline void pack_scales_and_minimums(const feature_blocks& blocks, std::size_t o
   }
 }
 
+/// The part of a codec that reads these.
+struct paired_scales {
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column, std::size_t) noexcept {
+    return simd::half_to_float<Arch>(load_words<Arch>(words + column));
+  }
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const word* words, std::size_t column, std::size_t) noexcept {
+    return simd::half_to_float<Arch>(load_words<Arch>(words + column) >> 16);
+  }
+};
+
 struct scale_and_minimum {
   float scale;
   float minimum;

@@ -34,11 +34,9 @@ struct q2_k_layout {
     for (std::size_t g = 0; g < 16; ++g) block[g] = static_cast<std::byte>(groups.scales[g] | groups.minimums[g] << 4);
   }
 
-  static quads read_quants(const std::byte* block, std::size_t part) noexcept {
-    return read_two_bits(block + 16, part);
-  }
+  static quads read_quants(const std::byte* block, std::size_t part) noexcept { return read_bits<2>(block + 16, part); }
   static void write_quants(const quads& all, std::size_t part, std::byte* block) noexcept {
-    write_two_bits(all, part, block + 16);
+    write_bits<2>(all, part, block + 16);
   }
 
   static float weight(float x, float mean_square) noexcept {

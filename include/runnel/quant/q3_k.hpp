@@ -43,12 +43,12 @@ struct q3_k_layout {
   }
 
   static quads read_quants(const std::byte* block, std::size_t part) noexcept {
-    quads out = read_two_bits(block + 32, part);
+    quads out = read_bits<2>(block + 32, part);
     for (std::size_t i = 0; i < 8; ++i) out[i] |= (load_quad(block + 4 * i) >> part & four_of(1)) << 2;
     return out;
   }
   static void write_quants(const quads& all, std::size_t part, std::byte* block) noexcept {
-    write_two_bits(all, part, block + 32);
+    write_bits<2>(all, part, block + 32);
     for (std::size_t i = 0; i < 8; ++i) {
       const quad others = load_quad(block + 4 * i) & ~(four_of(1) << part);
       store_quad(block + 4 * i, others | (all[i] >> 2 & four_of(1)) << part);

@@ -9,7 +9,7 @@
 namespace runnel::quant {
 
 /// 32 nibbles, one f16 scale and one f16 minimum: x = d q + m.
-struct q4_1_codec {
+struct q4_1_codec : detail::paired_scales {
   static constexpr weight_format format = weight_format::q4_1;
   static constexpr std::size_t block_size = 32;
   static constexpr std::size_t block_bytes = 20;
@@ -70,14 +70,6 @@ struct q4_1_codec {
     }
   }
 
-  template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column, std::size_t) noexcept {
-    return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column));
-  }
-  template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const word* words, std::size_t column, std::size_t) noexcept {
-    return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column) >> 16);
-  }
   template <class Arch>
   RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, quad_place at) noexcept {
     return detail::load_nibbles<Arch>(words + panel_features + column, at);

@@ -27,11 +27,9 @@ struct q4_k_layout {
     write_six_bit_groups(groups, block + 4);
   }
 
-  static quads read_quants(const std::byte* block, std::size_t part) noexcept {
-    return read_four_bits(block + 16, part);
-  }
+  static quads read_quants(const std::byte* block, std::size_t part) noexcept { return read_bits<4>(block + 16, part); }
   static void write_quants(const quads& all, std::size_t part, std::byte* block) noexcept {
-    write_four_bits(all, part, block + 16);
+    write_bits<4>(all, part, block + 16);
   }
 
   static float weight(float x, float mean_square) noexcept { return std::sqrt(mean_square) + std::fabs(x); }

@@ -8,7 +8,7 @@
 namespace runnel::quant {
 
 /// 32 numbers of 5 bits, one f16 scale and one f16 minimum: x = d q + m.
-struct q5_1_codec {
+struct q5_1_codec : detail::paired_scales {
   static constexpr weight_format format = weight_format::q5_1;
   static constexpr std::size_t block_size = 32;
   static constexpr std::size_t block_bytes = 24;
@@ -50,14 +50,6 @@ struct q5_1_codec {
     }
   }
 
-  template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> scales(const word* words, std::size_t column, std::size_t) noexcept {
-    return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column));
-  }
-  template <class Arch>
-  RUNNEL_INLINE static simd::lanes<float, Arch> minimums(const word* words, std::size_t column, std::size_t) noexcept {
-    return simd::half_to_float<Arch>(detail::load_words<Arch>(words + column) >> 16);
-  }
   template <class Arch>
   RUNNEL_INLINE static simd::lanes<word, Arch> bytes(const word* words, std::size_t column, quad_place at) noexcept {
     return planes::bytes<Arch>(words + panel_features + column, at);

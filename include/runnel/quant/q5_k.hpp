@@ -28,12 +28,12 @@ struct q5_k_layout {
   }
 
   static quads read_quants(const std::byte* block, std::size_t part) noexcept {
-    quads out = read_four_bits(block + 48, part);
+    quads out = read_bits<4>(block + 48, part);
     for (std::size_t i = 0; i < 8; ++i) out[i] |= (load_quad(block + 16 + 4 * i) >> part & four_of(1)) << 4;
     return out;
   }
   static void write_quants(const quads& all, std::size_t part, std::byte* block) noexcept {
-    write_four_bits(all, part, block + 48);
+    write_bits<4>(all, part, block + 48);
     for (std::size_t i = 0; i < 8; ++i) {
       const quad others = load_quad(block + 16 + 4 * i) & ~(four_of(1) << part);
       store_quad(block + 16 + 4 * i, others | (all[i] >> 4 & four_of(1)) << part);

@@ -33,7 +33,7 @@ struct q6_k_layout {
 
   /// Of each 128 inputs, parts 0 and 1 are the low nibbles of 32 bytes each, parts 2 and 3 the high ones.
   static quads read_quants(const std::byte* block, std::size_t part) noexcept {
-    quads out = read_two_bits(block + 128, part);
+    quads out = read_bits<2>(block + 128, part);
     const std::byte* low = block + part / 4 * 64 + part % 2 * 32;
     for (std::size_t i = 0; i < 8; ++i) {
       out[i] = out[i] << 4 | (load_quad(low + 4 * i) >> (part % 4 < 2 ? 0 : 4) & four_of(15));
@@ -48,7 +48,7 @@ struct q6_k_layout {
       high[i] = all[i] >> 4;
       store_quad(low + 4 * i, (load_quad(low + 4 * i) & ~(four_of(15) << shift)) | (all[i] & four_of(15)) << shift);
     }
-    write_two_bits(high, part, block + 128);
+    write_bits<2>(high, part, block + 128);
   }
 
   static float weight(float, float) noexcept { return 1.0f; }

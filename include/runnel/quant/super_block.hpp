@@ -134,37 +134,25 @@ struct super_block_codec {
   }
 };
 
-/// Numbers of 2 bits: byte k of each 32 holds those of input k of four parts.
-[[nodiscard]] inline quads read_two_bits(const std::byte* bytes, std::size_t part) noexcept {
+/// Numbers of `Bits`: byte k of each 32 holds those of input k of 8 / Bits parts.
+template <std::size_t Bits>
+[[nodiscard]] quads read_bits(const std::byte* bytes, std::size_t part) noexcept {
+  constexpr std::size_t shared = 8 / Bits;
   quads out;
   for (std::size_t i = 0; i < 8; ++i) {
-    out[i] = load_quad(bytes + part / 4 * 32 + 4 * i) >> (2 * (part % 4)) & four_of(3);
+    out[i] = load_quad(bytes + part / shared * 32 + 4 * i) >> (Bits * (part % shared)) & four_of((1u << Bits) - 1);
   }
   return out;
 }
 
-inline void write_two_bits(const quads& all, std::size_t part, std::byte* bytes) noexcept {
+template <std::size_t Bits>
+void write_bits(const quads& all, std::size_t part, std::byte* bytes) noexcept {
+  constexpr std::size_t shared = 8 / Bits;
+  const std::size_t shift = Bits * (part % shared);
+  const auto mask = four_of((1u << Bits) - 1);
   for (std::size_t i = 0; i < 8; ++i) {
-    std::byte* const at = bytes + part / 4 * 32 + 4 * i;
-    const std::size_t shift = 2 * (part % 4);
-    store_quad(at, (load_quad(at) & ~(four_of(3) << shift)) | (all[i] & four_of(3)) << shift);
-  }
-}
-
-/// Numbers of 4 bits: byte k of each 32 holds those of input k of two parts.
-[[nodiscard]] inline quads read_four_bits(const std::byte* bytes, std::size_t part) noexcept {
-  quads out;
-  for (std::size_t i = 0; i < 8; ++i) {
-    out[i] = load_quad(bytes + part / 2 * 32 + 4 * i) >> (4 * (part % 2)) & four_of(15);
-  }
-  return out;
-}
-
-inline void write_four_bits(const quads& all, std::size_t part, std::byte* bytes) noexcept {
-  for (std::size_t i = 0; i < 8; ++i) {
-    std::byte* const at = bytes + part / 2 * 32 + 4 * i;
-    const std::size_t shift = 4 * (part % 2);
-    store_quad(at, (load_quad(at) & ~(four_of(15) << shift)) | (all[i] & four_of(15)) << shift);
+    std::byte* const at = bytes + part / shared * 32 + 4 * i;
+    store_quad(at, (load_quad(at) & ~(mask << shift)) | (all[i] & mask) << shift);
   }
 }
 
