@@ -54,6 +54,7 @@ TEST_CASE("translate refuses options that make no sense together, with 2") {
       {{"-s", two, "--source-unit", "sentence"}, {"word, char, token", "sentence"}},
       {{"-s", two, "--format", "klingon"}, {"--format", "chatml", "klingon"}},
       {{"-s", two, "--format", "paper-gemma2-speech"}, {"--format", "paper-gemma2-speech", "audio"}},
+      {{"-s", two, "--format", "llama3"}, {"--format", "llama3", "<|start_header_id|>"}},
       {{"-s", two, "--instruction", "x", "--target-language", "German"}, {"--instruction", "--target-language"}},
       {{"-s", two, "--target", (folder / "three").string()}, {"--target", "2", "3"}},
       {{"-s", "-", "--target", "-"}, {"standard input"}},

@@ -27,6 +27,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (vocabulary.decode(text::encode_segment(vocabulary, segment, true)) != segment) std::abort();
   }
   static_cast<void>(text::encode_word(vocabulary, "word", format.word_separator));
-  static_cast<void>(text::is_recognized(format.recognized_by, vocabulary));
+  static_cast<void>(text::is_recognized(format, vocabulary));
   return 0;
 }

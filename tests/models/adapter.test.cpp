@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <runnel/models/export.hpp>
 #include <runnel/models/merge.hpp>
 
 #include "golden.hpp"
@@ -134,6 +135,23 @@ TEST_CASE("streams of one pass have their own adapters, and nobody else's bits c
   }
 }
 
+TEST_CASE("the head that PEFT saves beside its adapter is known again in any format of the base") {
+  const auto exact = base_of("head");
+  const auto expected = tests::read_golden(adapters() / "head");
+  for (const auto format : {quant::weight_format::f16, quant::weight_format::bf16}) {
+    const runnel_test::scratch_folder folder;
+    models::write_hugging_face(exact, format, folder.path());
+    const auto base = models::load_hugging_face_decoder(folder.path());
+    const auto adapter = models::load_adapter(adapters() / "head", base);
+    const active_adapter active[] = {{adapter.get(), 1}};
+    const auto logits = logits_with(base, active, expected.tokens);
+    CHECK(tests::largest_difference(logits, expected.logits) <= 0.1);
+    CHECK(logits != logits_with(base, {}, expected.tokens));
+  }
+  const auto other = models::load_hugging_face_decoder(tests::golden_models() / "mqa");
+  CHECK_THROWS_AS(static_cast<void>(models::load_adapter(adapters() / "head", other)), format_error);
+}
+
 TEST_CASE("adapters that do not fit, or do what is not supported, are refused by name") {
   const auto base = base_of("plain");
   const auto config = nlohmann::json::parse(std::ifstream(adapters() / "plain" / "adapter_config.json"));
@@ -162,7 +180,15 @@ TEST_CASE("adapters that do not fit, or do what is not supported, are refused by
   refuses(with("use_dora", true), "use_dora");
   refuses(with("fan_in_fan_out", true), "fan_in_fan_out");
   refuses(with("modules_to_save", {"lm_head"}), "modules_to_save");
-  refuses(with("init_lora_weights", "pissa_niter_4"), "init_lora_weights");
+  refuses(with("modules_to_save", "lm_head"), "modules_to_save");
+  for (const char* changing : {"pissa_niter_4", "OLoRA", "lora_ga", "LoftQ", "corda"}) {
+    refuses(with("init_lora_weights", changing), "init_lora_weights");
+  }
+  CHECK_NOTHROW(static_cast<void>(models::load_adapter(adapters() / "plain", base)));
+  refuses(with("alora_invocation_tokens", {1, 2}), "alora_invocation_tokens");
+  refuses(with("layer_replication", {{0, 1}, {0, 1}}), "layer_replication");
+  refuses(with("use_bdlora", {{"nblocks", 2}}), "use_bdlora");
+  refuses(with("lora_alpha", 1e60), "lora_alpha");
   refuses(with("r", 4), "rank 4");
   refuses(with("lora_alpha", "x"), "lora_alpha");
   refuses(with("alpha_pattern", {{"q_.*", 2}}), "alpha_pattern");
@@ -175,6 +201,26 @@ TEST_CASE("adapters that do not fit, or do what is not supported, are refused by
   CHECK_THROWS_AS(static_cast<void>(models::load_adapter(adapters() / "nowhere", base)), io_error);
   nn::adapter<nn::inference_parameters> shallow;
   CHECK_THROWS_AS(base.check(shallow), config_error);
+  // As many layers, other widths: nothing is merged.
+  const auto wide = models::load_hugging_face_decoder(tests::golden_models() / "gqa");
+  const auto narrow = models::load_hugging_face_decoder(tests::golden_models() / "mha");
+  nn::adapter<nn::inference_parameters> foreign;
+  foreign.layers.resize(narrow.weights().layers.size());
+  auto& query = foreign.layers[0][0];
+  const auto inputs = static_cast<std::size_t>(wide.config().hidden_size);
+  const auto outputs = static_cast<std::size_t>(wide.weights().layers[0].attention.query.weight.outputs());
+  const std::vector<float> down(inputs, 1), up(outputs, 1);
+  const auto pack = [](std::size_t rows, std::size_t columns, const std::vector<float>& values) {
+    return ops::prepared_matrix::prepare({quant::weight_format::f32,
+                                          static_cast<index_t>(rows),
+                                          static_cast<index_t>(columns),
+                                          std::as_bytes(std::span(values)),
+                                          {}});
+  };
+  query.down = pack(1, inputs, down);
+  query.up = pack(outputs, 1, up);
+  const active_adapter active[] = {{&foreign, 1}};
+  CHECK_THROWS_AS(static_cast<void>(models::merge_adapters(narrow, active)), config_error);
 }
 
 }  // namespace

@@ -90,6 +90,33 @@ TEST_CASE("config.json: both spellings of rotary settings") {
   CHECK(read_config(old_style).rope.theta == 500000);
 }
 
+TEST_CASE("config.json: what goes first of two ways to say it") {
+  auto config = golden_config("families/qwen2_yarn");
+  const char* key = config.contains("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  config[key]["original_max_position_embeddings"] = 16;
+  CHECK(read_config(config).rope.original_context == 16);
+  config["original_max_position_embeddings"] = 24;
+  CHECK(read_config(config).rope.original_context == 24);
+  auto both = golden_config("families/qwen2_tied");
+  both["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 5000.0}};
+  both["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.0}};
+  CHECK(read_config(both).rope.scaling == nn::rope_scaling::linear);
+  CHECK(read_config(both).rope.theta == 5000);
+}
+
+TEST_CASE("config.json: windows of SmolLM3 without a list of layers are those of layers without rotary") {
+  auto config = golden_config("families/smollm3_window");
+  config.erase("layer_types");
+  const auto read = read_config(config);
+  CHECK(read.sliding_window == config["sliding_window"].get<index_t>());
+  bool any = false;
+  for (index_t i = 0; i < read.num_hidden_layers; ++i) {
+    CHECK(read.layer(i).windowed == (read.layer(i).rotary == nn::no_rotary));
+    any |= read.layer(i).windowed;
+  }
+  CHECK(any);
+}
+
 TEST_CASE("config.json: what may be left out") {
   auto config = golden_config("mha");
   for (const char* key : {"num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias",
@@ -188,6 +215,15 @@ TEST_CASE("config.json: every wrong value is named") {
   scaling["low_freq_factor"] = 1.0;
   scaling["original_max_position_embeddings"] = 0;
   refuses("rope_scaling", scaling, {"original_max_position_embeddings"});
+}
+
+TEST_CASE("config.json: what Transformers reads for other families only is refused") {
+  auto config = golden_config("mha");
+  config["partial_rotary_factor"] = 0.5;
+  check_contains(message_of<format_error>([&] { (void)read_config(config); }), {"partial_rotary_factor", "0.5"});
+  auto gemma = golden_config("families/gemma_plain");
+  gemma["hidden_act"] = "silu";
+  check_contains(message_of<format_error>([&] { (void)read_config(gemma); }), {"hidden_act", "gelu", "silu"});
 }
 
 TEST_CASE("config.json: files that are none") {
@@ -362,13 +398,31 @@ TEST_CASE("GGUF metadata: every wrong value is named") {
   refuses("mha", set("llama.context_length", std::uint32_t{0}), {"llama.context_length", "0"});
   refuses("mha", set("llama.rope.dimension_count", std::uint32_t{9}),
           {"llama.rope.dimension_count", "expected up to the head size 8"});
-  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{5}), {"rotary dimension", "even"});
+  refuses("mha", set("llama.rope.dimension_count", std::uint32_t{4}),
+          {"llama.rope.dimension_count", "expected the head size 8 in a file of llama, found 4"});
   refuses("mha", set("llama.attention.value_length", std::uint32_t{4}), {"llama.attention.value_length", "8"});
   refuses("mha", set("llama.rope.freq_base", -1.0f), {"rope_theta"});
   refuses("mha", set("llama.rope.scaling.type", "dynamic"), {"llama.rope.scaling.type", "dynamic"});
   refuses("mha", set("llama.rope.scaling.type", "yarn"), {"llama.rope.scaling.factor"});
-  refuses("linear", {{"llama.rope.scaling.factor"}, [](auto&) {}}, {"llama.rope.scaling.factor"});
-  refuses("linear", set("llama.rope.scaling.factor", 0.0f), {"factor"});
+  refuses("mha", set("llama.rope.scaling.type", "longrope"), {"llama.rope.scaling.type", "rope_factors_long.weight"});
+  refuses("linear", set("llama.rope.scaling.factor", -2.0f), {"factor"});
+}
+
+TEST_CASE("GGUF metadata: linear scaling as files of every age say it") {
+  const auto rope_of = [](std::vector<std::string> without, auto&& change) {
+    return load_changed("linear", {std::move(without), change}).config().rope;
+  };
+  const auto usual = rope_of({}, [](auto&) {});
+  CHECK(usual.scaling == nn::rope_scaling::linear);
+  CHECK(rope_of({"llama.rope.scaling.type"}, [](auto&) {}).factor == usual.factor);
+  CHECK(rope_of({"llama.rope.scaling.type", "llama.rope.scaling.factor"}, [](auto& out) {
+          out.set("llama.rope.scale_linear", 3.0f);
+        }).factor == 3);
+  for (const bool is_zero : {false, true}) {
+    CHECK(rope_of({"llama.rope.scaling.factor"}, [&](auto& out) {
+            if (is_zero) out.set("llama.rope.scaling.factor", 0.0f);
+          }).scaling == nn::rope_scaling::none);
+  }
 }
 
 TEST_CASE("sizes that a file only claims take no memory") {

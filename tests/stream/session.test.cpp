@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <limits>
+#include <memory>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -10,6 +12,7 @@
 
 #include <runnel/stream/session.hpp>
 
+#include "support/random_values.hpp"
 #include "support/scripted.hpp"
 #include "support/streaming.hpp"
 #include "support/tiny_language.hpp"
@@ -625,4 +628,50 @@ TEST_CASE("a policy that throws leaves the session where it was, the policy's ow
   broken = false;
   REQUIRE(one.poll().has_value());
   CHECK(seen == 1);
+}
+
+TEST_CASE("adapters are swapped at run time: rewound to the beginning, a session is one that began with them") {
+  const auto& network = *model().network;
+  random_stream random(7);
+  auto change = std::make_shared<nn::adapter<nn::inference_parameters>>();
+  change->layers.resize(network.weights().layers.size());
+  const auto pack = [&](index_t rows, index_t columns) {
+    const auto values = tests::normals<float>(random, rows * columns);
+    return ops::prepared_matrix::prepare(
+        {quant::weight_format::f32, rows, columns, std::as_bytes(std::span(values)), {}});
+  };
+  const auto& query = network.weights().layers[0].attention.query.weight;
+  auto& adapted = change->layers[0][0];
+  adapted.down = pack(2, query.inputs());
+  adapted.up = pack(query.outputs(), 2);
+
+  auto plain = wait(1);
+  plain.max_tokens = 12;
+  auto with_adapter = plain;
+  with_adapter.adapters = {{change, 0.5f}};
+  const std::vector<std::string> words{"a", "b", "c"};
+  const auto without = tests::run_at_once(model(), plain, words),
+             with = tests::run_at_once(model(), with_adapter, words);
+  REQUIRE(without.logits != with.logits);
+
+  tests::logit_log seen;
+  session one(model(), tests::watched(plain, seen));
+  for (const auto& word : words) one.push(word);
+  one.finish();
+  for (int i = 0; i < 4; ++i) CHECK(one.next());
+  one.set_adapters({{change, 0.5f}});
+  while (one.next()) {
+  }
+  CHECK(seen != without.logits);  // from there on
+  for (const bool adapts : {true, false}) {
+    one.set_adapters(adapts ? std::vector<adapter_use>{{change, 0.5f}} : std::vector<adapter_use>{});
+    one.rewind(beginning);
+    seen.clear();
+    while (one.next()) {
+    }
+    CHECK(seen == (adapts ? with.logits : without.logits));
+  }
+  CHECK_THROWS_AS(one.set_adapters({{nullptr, 1.0f}}), config_error);
+  CHECK_THROWS_AS(one.set_adapters({{change, std::numeric_limits<float>::infinity()}}), config_error);
+  CHECK_THROWS_AS(one.set_adapters({{std::make_shared<nn::adapter<nn::inference_parameters>>(), 1.0f}}), config_error);
 }

@@ -81,6 +81,13 @@ TEST_CASE("formats are recognised by the chat template and the tokens it needs")
   CHECK(text::detect_chat_format(runnel_test::golden_tokenizer("gpt2")).name == "plain");
 }
 
+TEST_CASE("a format whose special tokens a vocabulary lacks is told apart") {
+  const auto vocabulary = runnel_test::golden_tokenizer("smollm");
+  CHECK(text::missing_token(text::find_chat_format("chatml"), vocabulary).empty());
+  CHECK(text::missing_token(text::find_chat_format("plain"), vocabulary).empty());
+  CHECK(text::missing_token(text::find_chat_format("llama3"), vocabulary) == "<|start_header_id|>");
+}
+
 TEST_CASE("formats of Llama 2 and Mistral differ in spaces and special tokens") {
   const auto with = [](std::string chat_template, bool has_instruction_tokens) {
     auto data = marked(std::move(chat_template));

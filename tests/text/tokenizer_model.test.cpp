@@ -169,6 +169,9 @@ TEST_CASE("folders with only a tokenizer.model, and what lies beside it") {
     runnel_test::put(folder / "tokenizer_config.json", config);
     return failure<runnel::format_error>([&] { static_cast<void>(load()); });
   };
+  runnel_test::put(folder / "tokenizer_config.json", R"({"pad_token": "[PAD]", "unk_token": "[UNK]"})");
+  CHECK_FALSE(load().padding().has_value());  // training tools name padding that no network has
+  CHECK(holds(problem(R"({"eos_token": "[END]"})"), "eos_token: token \"[END]\" is not in the vocabulary"));
   CHECK(holds(problem(R"({"added_tokens_decoder": {"x": {"content": "b"}}})"), "expected token ids, found \"x\""));
   CHECK(holds(problem(R"({"added_tokens_decoder": {"-1": {"content": "b"}}})"), "expected token ids, found \"-1\""));
   CHECK(holds(problem(R"({"added_tokens_decoder": {"99999999": {"content": "b"}}})"), "far beyond 7 tokens"));

@@ -158,6 +158,9 @@ void format_option::apply(stream::language_model& model) const {
   }
   expect<config_error>(format.source == text::source_kind::text, "--format: ", printable(name_),
                        " is for audio; expected one whose source is text");
+  const auto missing = text::missing_token(format, *model.tokenizer);
+  expect<config_error>(missing.empty(), "--format: ", printable(name_), " is for vocabularies with the special token ",
+                       printable(missing), "; that of ", printable(model.name), " has none");
   model.format = std::move(format);
 }
 

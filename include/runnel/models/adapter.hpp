@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -119,7 +122,19 @@ void expect_all_read(const Tensors& tensors, const std::set<std::string>& read, 
   }
 }
 
-/// Whether a stored matrix holds the values of `base`: PEFT saves the head beside its adapter.
+/// How far a matrix in a format may be from what it was made of: root mean square, relative.
+[[nodiscard]] inline double rounding_of(quant::weight_format format) noexcept {
+  switch (format) {
+    case quant::weight_format::f32: return 0;
+    case quant::weight_format::f16: return 1e-3;
+    case quant::weight_format::bf16: return 1e-2;
+    case quant::weight_format::q8_0: return 2e-2;
+    default: return 0.4;
+  }
+}
+
+/// Whether a stored matrix holds the values of `base`, but for the rounding of either: PEFT saves the head beside its
+/// adapter.
 [[nodiscard]] inline bool holds(const io::stored_tensor& stored, const ops::prepared_matrix& base) {
   const std::vector<std::uint64_t> shape{static_cast<std::uint64_t>(base.outputs()),
                                          static_cast<std::uint64_t>(base.inputs())};
@@ -128,12 +143,25 @@ void expect_all_read(const Tensors& tensors, const std::set<std::string>& read, 
   if (stored.shape != shape || !row_bytes || stored.bytes.size() != *row_bytes * shape[0]) return false;
   const auto inputs = static_cast<std::size_t>(base.inputs());
   std::vector<float> values(inputs), expected(inputs);
+  double off = 0, all = 0;
   for (index_t n = 0; n < base.outputs(); ++n) {
     quant::decode(format, stored.bytes.data() + static_cast<std::size_t>(n) * *row_bytes, inputs, values.data());
     base.decode_row(n, expected);
-    if (values != expected) return false;
+    for (std::size_t i = 0; i < inputs; ++i) {
+      const auto wanted = static_cast<double>(expected[i]), difference = static_cast<double>(values[i]) - wanted;
+      off += difference * difference;
+      all += wanted * wanted;
+    }
   }
-  return true;
+  const double most = rounding_of(base.format()) + rounding_of(format);
+  return off <= most * most * all;  // NaN is nothing's value
+}
+
+/// A scale as products take it. Throws format_error naming `source` and `key` if it is beyond floats.
+[[nodiscard]] inline float checked_scale(double scale, const std::string& source, const char* key) {
+  expect<format_error>(std::fabs(scale) <= static_cast<double>(std::numeric_limits<float>::max()), source, ": ", key,
+                       ": expected a finite scale, found ", scale);
+  return static_cast<float>(scale);
 }
 
 /// `adapter_config.json`: alpha, rank and what modifies them.
@@ -146,13 +174,18 @@ class peft_config {
     for (const char* key : {"use_dora", "fan_in_fan_out", "use_qalora"}) {
       expect<format_error>(!json_.flag_or(key, false), name(), ": ", key, " is not supported, expected false");
     }
-    if (const auto saved = json_.find("modules_to_save"); saved && saved->size() != 0) {
-      fail<format_error>(name(), ": modules_to_save is not supported, expected none: whole modules are no adapter");
+    for (const char* key : {"modules_to_save", "alora_invocation_tokens", "layer_replication", "use_bdlora",
+                            "kasa_config", "arrow_config", "monteclora_config"}) {
+      const auto found = json_.find(key);
+      const bool nothing =
+          !found || found->truth() == false || ((found->is_array() || found->is_object()) && found->size() == 0);
+      if (!nothing) io::json_object::fail(key, "nothing, it is not supported", *found);
     }
+    // Others start from changed base weights, which the adapter alone does not hold.
     if (const auto start = json_.find("init_lora_weights"); start && start->text()) {
-      for (const std::string_view changing : {"pissa", "olora", "loftq", "corda"}) {
-        expect<format_error>(!start->text()->starts_with(changing), name(), ": init_lora_weights: ", *start->text(),
-                             " changes the base weights too; convert the adapter to plain LoRA with PEFT");
+      const auto plain = {"gaussian", "eva", "orthogonal", "mica"};
+      if (std::find(plain.begin(), plain.end(), lower_case(*start->text())) == plain.end()) {
+        io::json_object::fail("init_lora_weights", "true, false, gaussian, eva, orthogonal or mica", *start);
       }
     }
     rank_stabilised_ = json_.flag_or("use_rslora", false);
@@ -166,11 +199,17 @@ class peft_config {
     expect<format_error>(expected == static_cast<double>(rank), name(), ": ", module, " has rank ", expected,
                          ", but its weights have ", rank);
     const auto width = static_cast<double>(rank);
-    return static_cast<float>(rank_stabilised_ ? alpha / std::sqrt(width) : alpha / width);
+    return checked_scale(rank_stabilised_ ? alpha / std::sqrt(width) : alpha / width, name(), "lora_alpha");
   }
 
  private:
   [[nodiscard]] const std::string& name() const noexcept { return json_.source_name(); }
+
+  [[nodiscard]] static std::string lower_case(std::string_view text) {
+    std::string out(text);
+    for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    return out;
+  }
 
   /// The value that a pattern, a module's name or the end of it, has for a module.
   [[nodiscard]] std::optional<double> pattern(std::string_view key, const std::string& module) const {
@@ -178,7 +217,7 @@ class peft_config {
     const auto patterns = json_.object(key);
     for (const auto one : patterns.members()) {
       const std::string_view wanted = one.name();
-      expect<format_error>(wanted.find_first_of("*+?[]()|\\^$") == std::string_view::npos, name(), ": ", key, ": \"",
+      expect<format_error>(wanted.find_first_of("*+?[]{}()|\\^$") == std::string_view::npos, name(), ": ", key, ": \"",
                            wanted, "\" is a regular expression; expected a module's name or the end of one");
       if (module != wanted && !module.ends_with(message('.', wanted))) continue;
       const auto value = one.number();
@@ -230,6 +269,8 @@ class peft_config {
   expect_text("general.architecture", of.architecture);
   const double alpha = file.get<double>("adapter.lora.alpha");
   expect<format_error>(std::isfinite(alpha), file.name(), ": adapter.lora.alpha: expected a number, found ", alpha);
+  expect<format_error>(file.find("adapter.alora.invocation_tokens") == nullptr, file.name(),
+                       ": adapter.alora.invocation_tokens: adapters that begin at an invocation are not supported");
   std::set<std::string> used;
   weight_reader read(file.name(), &weight_name::gguf, [&](const std::string& name) {
     const auto* found = file.find_tensor(name);
@@ -237,9 +278,10 @@ class peft_config {
     return found;
   });
   constexpr adapter_spelling spelling{".weight.lora_a", ".weight.lora_b", "", "", ""};
-  auto out = adapter_builder(base, read, of.gguf_rows, spelling, [&](const std::string&, index_t rank) {
-               return alpha == 0 ? 1.0f : static_cast<float>(alpha / static_cast<double>(rank));
-             }).build();
+  auto out =
+      adapter_builder(base, read, of.gguf_rows, spelling, [&](const std::string&, index_t rank) {
+        return alpha == 0 ? 1.0f : checked_scale(alpha / static_cast<double>(rank), file.name(), "adapter.lora.alpha");
+      }).build();
   expect_all_read(file.tensors(), used, file.name());
   return out;
 }

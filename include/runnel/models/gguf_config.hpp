@@ -91,7 +91,15 @@ inline void read_gguf_yarn(const architecture_keys& keys, const model_config& co
   rope.attention_factor = keys.number_or("rope.scaling.attn_factor", 1) * nn::yarn_attention_factor(rope.factor);
 }
 
-inline void read_gguf_rope(const architecture_keys& keys, model_config& config) {
+/// Linear scaling, which old files do not name; a factor of 0 is none.
+inline void read_gguf_linear(const architecture_keys& keys, nn::rotary_config& rope) {
+  const double factor = keys.number_or("rope.scaling.factor", keys.number_or("rope.scale_linear", 0));
+  if (factor == 0) return;
+  rope.scaling = nn::rope_scaling::linear;
+  rope.factor = factor;
+}
+
+inline void read_gguf_rope(const architecture_keys& keys, const family& of, model_config& config) {
   nn::rotary_config& rope = config.rope;
   const io::gguf_file& file = keys.file();
   rope.dimension = keys.size_or("rope.dimension_count", config.head_dim);
@@ -100,10 +108,12 @@ inline void read_gguf_rope(const architecture_keys& keys, model_config& config) 
                        keys("rope.dimension_count"), ": expected up to the head size ", config.head_dim, ", found ",
                        rope.dimension);
   const auto half = static_cast<std::uint64_t>(rope.dimension / 2);
-  const auto scaling = keys.text_or("rope.scaling.type", "none");
+  expect<format_error>(of.gguf_rows == head_rows::halves || rope.dimension == config.head_dim, file.name(), ": ",
+                       keys("rope.dimension_count"), ": expected the head size ", config.head_dim, " in a file of ",
+                       of.architecture, ", found ", rope.dimension);
+  const auto scaling = keys.text_or("rope.scaling.type", "linear");
   if (scaling == "linear") {
-    rope.scaling = nn::rope_scaling::linear;
-    rope.factor = keys.number("rope.scaling.factor");
+    read_gguf_linear(keys, rope);
   } else if (scaling == "yarn") {
     read_gguf_yarn(keys, config, rope);
   } else {
@@ -118,6 +128,8 @@ inline void read_gguf_rope(const architecture_keys& keys, model_config& config) 
     rope.original_context = keys.size("rope.scaling.original_context_length");
     rope.attention_factor = keys.number_or("rope.scaling.attn_factor", 1);
   }
+  expect<format_error>(scaling != "longrope" || rope.scaling == nn::rope_scaling::longrope, file.name(), ": ",
+                       keys("rope.scaling.type"), " is longrope, but tensor rope_factors_long.weight is missing");
 }
 
 /// The window and the layers, which follow the family's rule.
@@ -193,7 +205,7 @@ inline void read_gguf_family(const architecture_keys& keys, const family& of, mo
   config.attention_bias = detail::has_any(file, {".attn_q.bias", ".attn_k.bias", ".attn_v.bias"});
   config.attention_output_bias = detail::has_any(file, {".attn_output.bias"});
   config.mlp_bias = detail::has_any(file, {".ffn_gate.bias", ".ffn_up.bias", ".ffn_down.bias"});
-  detail::read_gguf_rope(keys, config);
+  detail::read_gguf_rope(keys, of, config);
   detail::read_gguf_family(keys, of, config);
   return config;
 }

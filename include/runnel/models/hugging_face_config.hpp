@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <filesystem>
@@ -31,16 +32,25 @@ namespace detail {
   return factors;
 }
 
-/// LongRoPE: Phi-3 puts the original context beside, not into, the object; its first files say "su" or "yarn".
+/// The context before stretching, or `otherwise` (0: it must be there). Where it stands beside the object, as in
+/// Phi-3's files, that is what counts, as in Transformers.
+[[nodiscard]] inline index_t read_original_context(const io::json_object& config, const io::json_object& scaling,
+                                                   index_t otherwise = 0) {
+  constexpr std::string_view key = "original_max_position_embeddings";
+  const io::json_object& holder = config.find(key) ? config : scaling;
+  const index_t context = otherwise == 0 ? holder.integer(key) : holder.integer_or(key, otherwise);
+  expect<format_error>(context > 0, config.source_name(), ": ", holder.path_to(key),
+                       ": expected a positive number, found ", context);
+  return context;
+}
+
+/// LongRoPE, which the first files call "su" or "yarn".
 inline void read_longrope(const io::json_object& config, const io::json_object& scaling, const model_config& model,
                           nn::rotary_config& rope) {
   rope.scaling = nn::rope_scaling::longrope;
   rope.frequency_divisors = read_factors(scaling, "short_factor");
   rope.long_frequency_divisors = read_factors(scaling, "long_factor");
-  constexpr std::string_view key = "original_max_position_embeddings";
-  rope.original_context = scaling.find(key) ? scaling.integer(key) : config.integer(key);
-  expect<format_error>(rope.original_context > 0, config.source_name(), ": ", key,
-                       ": expected a positive number, found ", rope.original_context);
+  rope.original_context = read_original_context(config, scaling);
   const double stretch =
       static_cast<double>(model.max_position_embeddings) / static_cast<double>(rope.original_context);
   const double factor = scaling.number_or("factor", stretch);
@@ -48,9 +58,10 @@ inline void read_longrope(const io::json_object& config, const io::json_object& 
       scaling.number_or("attention_factor", nn::longrope_attention_factor(factor, rope.original_context));
 }
 
-inline void read_yarn(const io::json_object& scaling, const model_config& model, nn::rotary_config& rope) {
+inline void read_yarn(const io::json_object& config, const io::json_object& scaling, const model_config& model,
+                      nn::rotary_config& rope) {
   rope.scaling = nn::rope_scaling::yarn;
-  rope.original_context = scaling.integer_or("original_max_position_embeddings", model.max_position_embeddings);
+  rope.original_context = read_original_context(config, scaling, model.max_position_embeddings);
   rope.factor = scaling.number_or(
       "factor", static_cast<double>(model.max_position_embeddings) / static_cast<double>(rope.original_context));
   rope.beta_fast = scaling.number_or("beta_fast", rope.beta_fast);
@@ -70,14 +81,14 @@ inline void read_scaling(const io::json_object& config, const io::json_object& s
   const auto type = scaling.text_or("rope_type", scaling.text_or("type", "default"));
   if (type == "default") return;
   if (scaling.find("short_factor")) return read_longrope(config, scaling, model, rope);
-  if (type == "yarn") return read_yarn(scaling, model, rope);
+  if (type == "yarn") return read_yarn(config, scaling, model, rope);
   if (type == "linear") {
     rope.scaling = nn::rope_scaling::linear;
   } else if (type == "llama3") {
     rope.scaling = nn::rope_scaling::llama3;
     rope.low_frequency_factor = scaling.number("low_freq_factor");
     rope.high_frequency_factor = scaling.number("high_freq_factor");
-    rope.original_context = scaling.integer("original_max_position_embeddings");
+    rope.original_context = read_original_context(config, scaling);
   } else {
     fail<format_error>(scaling.source_name(), ": ", scaling.path_to("rope_type"),
                        ": expected default, linear, llama3, yarn or longrope, found ", type);
@@ -85,14 +96,14 @@ inline void read_scaling(const io::json_object& config, const io::json_object& s
   rope.factor = scaling.number("factor");
 }
 
-/// `rope_scaling` of Transformers 4, or `rope_parameters` of Transformers 5, where theta stands too and where families
-/// with two tables have an object for each kind of layer.
+/// `rope_scaling` of Transformers 4, which still goes first where both are, or `rope_parameters` of Transformers 5,
+/// where theta stands too and where families with two tables have an object for each kind of layer.
 inline void read_rope(const io::json_object& json, model_config& config) {
   config.rope.theta = json.number_or("rope_theta", config.rope.theta);
   config.local_rope.theta = json.number_or("rope_local_base_freq", config.local_rope.theta);
   double partial = json.number_or("partial_rotary_factor", 1);
-  const char* key = json.find("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (json.find(key)) {
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    if (!json.find(key)) continue;
     const auto scaling = json.object(key);
     partial = scaling.number_or("partial_rotary_factor", partial);
     if (scaling.find("full_attention")) {
@@ -106,6 +117,8 @@ inline void read_rope(const io::json_object& json, model_config& config) {
   }
   expect<format_error>(partial > 0 && partial <= 1, json.source_name(),
                        ": partial_rotary_factor: expected a number in (0, 1], found ", partial);
+  expect<format_error>(partial == 1 || config.model_type == "phi3", json.source_name(),
+                       ": partial_rotary_factor: expected 1, only phi3 turns a part of a head; found ", partial);
   config.rope.dimension = static_cast<index_t>(static_cast<double>(config.head_dim) * partial);
 }
 
@@ -137,7 +150,7 @@ inline void read_common(const io::json_object& json, model_config& config) {
                        ": head_dim: expected 1 to ", index_t{1} << 24, ", found ", config.head_dim);
   if (config.max_position_embeddings == 0) config.max_position_embeddings = 2048;
   read("max_position_embeddings", config.max_position_embeddings);
-  config.rms_norm_eps = static_cast<float>(json.number_or("rms_norm_eps", 1e-6));
+  config.rms_norm_eps = static_cast<float>(json.number_or("rms_norm_eps", config.model_type == "phi3" ? 1e-5 : 1e-6));
   config.tie_word_embeddings = json.flag_or("tie_word_embeddings", config.tie_word_embeddings);
   config.hidden_act = read_activation(json, "hidden_act");
   read_rope(json, config);
@@ -221,6 +234,8 @@ inline void read_gemma(const io::json_object& json, model_config& config) {
   read_biases(json, config);
   config.norm_offset = 1;
   // Files of the first Gemma say "gelu" under the older key and mean the approximation.
+  expect<format_error>(json.text_or("hidden_act", "gelu").starts_with("gelu"), json.source_name(),
+                       ": hidden_act: expected gelu or gelu_pytorch_tanh, found ", json.text_or("hidden_act", ""));
   config.hidden_act =
       json.find("hidden_activation") ? read_activation(json, "hidden_activation") : kernels::activation::gelu_tanh;
   config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
@@ -282,7 +297,7 @@ inline void read_smollm3(const io::json_object& json, model_config& config) {
   read_common(json, config);
   read_biases(json, config);
   const bool windows = json.flag_or("use_sliding_window", false);
-  read_windows(json, config, 0, {config.num_hidden_layers, 0});
+  read_windows(json, config, 0, {});
   if (!windows) config.sliding_window = 0;
   const index_t interval = json.integer_or("no_rope_layer_interval", 4);
   expect<format_error>(interval > 0, json.source_name(), ": no_rope_layer_interval: expected a positive number, found ",
@@ -302,8 +317,10 @@ inline void read_smollm3(const io::json_object& json, model_config& config) {
     }
   }
   for (layer_config& layer : config.layers) {
-    layer.windowed = windows && (json.find("layer_types") ? layer.windowed : layer.rotary == nn::no_rotary);
+    layer.windowed =
+        config.sliding_window > 0 && (json.find("layer_types") ? layer.windowed : layer.rotary == nn::no_rotary);
   }
+  if (std::ranges::none_of(config.layers, &layer_config::windowed)) config.sliding_window = 0;
 }
 
 using config_reader = void (*)(const io::json_object&, model_config&);

@@ -125,8 +125,8 @@ template <class Vector>
   model_config config = base.config();
   const decoder_names& names = find_family(&family::model_type, config.model_type, "merge").names;
   for (const auto& active : adapters) {
-    expect(active.weights != nullptr && active.weights->layers.size() == from.layers.size(),
-           "merge: an adapter is not for a model of ", from.layers.size(), " layers");
+    expect(active.weights != nullptr, "merge: an adapter is missing");
+    base.check(*active.weights);
   }
   decoder_weights<nn::inference_parameters> out;
   out.embedding = from.embedding;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,13 +23,16 @@ struct language_model {
   text::chat_format format;
   std::string name;
 
-  /// Throws config_error if a part is missing, or if the tokenizer has ids that the network lacks.
+  /// Throws config_error if a part is missing, or if the network lacks ids of the tokenizer that are more than markup
+  /// (Gemma 3's has a token for images, fine-tuned ones one for padding): those are never chosen, and refused in a
+  /// text.
   void validate() const {
     expect(network != nullptr && tokenizer != nullptr, "language model '", name,
            "': the network or the tokenizer is missing");
-    expect(tokenizer->vocabulary_size() <= network->config().vocab_size, "language model '", name,
-           "': the tokenizer has ", tokenizer->vocabulary_size(), " tokens, the network only ",
-           network->config().vocab_size);
+    for (index_t id = network->config().vocab_size; id < tokenizer->vocabulary_size(); ++id) {
+      expect(tokenizer->is_special(static_cast<std::int32_t>(id)), "language model '", name, "': the tokenizer has ",
+             tokenizer->vocabulary_size(), " tokens, the network only ", network->config().vocab_size);
+    }
   }
 
   /// Positions the network was declared for.
@@ -70,8 +74,10 @@ struct language_model {
     return ids;
   }
 
-  /// Ids that have a text: networks may have logits for more.
-  [[nodiscard]] std::size_t vocabulary() const { return static_cast<std::size_t>(tokenizer->vocabulary_size()); }
+  /// Ids that have both a text and a logit.
+  [[nodiscard]] std::size_t vocabulary() const {
+    return static_cast<std::size_t>(std::min<index_t>(tokenizer->vocabulary_size(), network->config().vocab_size));
+  }
 
   [[nodiscard]] text::incremental_detokenizer make_detokenizer() const {
     return text::incremental_detokenizer(*tokenizer, true);
@@ -84,7 +90,11 @@ struct language_model {
 
   /// Throws config_error for an id outside the vocabulary.
   void check(std::span<const std::int32_t> tokens) const {
-    for (const std::int32_t id : tokens) static_cast<void>(tokenizer->piece(id));
+    for (const std::int32_t id : tokens) {
+      static_cast<void>(tokenizer->piece(id));
+      expect(id < network->config().vocab_size, "token id ", id, " is not among the ", network->config().vocab_size,
+             " of the network");
+    }
   }
 };
 

@@ -136,6 +136,7 @@ class session {
     what.first_word = first_word_after(target.written);
     what.num_words = words - what.first_word;
     restore(target);
+    if (id == beginning && std::exchange(prompt_is_stale_, false)) ledger_.rewind(0, 0, cache_);
     what.first_token = num_tokens();
     what.num_tokens = tokens - what.first_token;
     what.segments_unread = segments - state_.segments_read;
@@ -218,8 +219,9 @@ class session {
     return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows, adapters_};
   }
 
-  /// From now on rows are computed with these adapters, and no others. What is in the cache stays as it was computed:
-  /// rewind to the beginning to have all of it anew. Throws config_error for an adapter of another model.
+  /// From now on rows are computed with these adapters, and no others. What is in the cache stays as it was computed, and
+  /// a token that was chosen already stays chosen: rewind to the beginning to have all of it anew, the prompt too.
+  /// Throws config_error for an adapter of another model.
   void set_adapters(std::vector<adapter_use> adapters) {
     std::vector<nn::active_adapter<nn::inference_parameters>> active;
     for (const adapter_use& one : adapters) {
@@ -230,6 +232,7 @@ class session {
     }
     options_.adapters = std::move(adapters);
     adapters_ = std::move(active);
+    prompt_is_stale_ = cache_.size(group::source) > 0;
   }
 
   /// Tells the session that the pending pass went through the network. `logits`: `[vocab_size]` of the pass's logit
@@ -445,6 +448,7 @@ class session {
   transcript written_;
   cache::key_value_cache cache_;
   std::vector<nn::active_adapter<nn::inference_parameters>> adapters_;
+  bool prompt_is_stale_ = false;  // rows of the prompt were computed with other adapters
   row_ledger ledger_;
   sampler sampler_;
   detail::session_state state_;

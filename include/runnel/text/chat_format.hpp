@@ -188,24 +188,30 @@ class chat_format_reader {
   return parse_chat_format(chat_format_json(name), std::string(name));
 }
 
+/// A special token that a format is written with and a vocabulary lacks; empty if there is none.
+[[nodiscard]] inline std::string missing_token(const chat_format& format, const tokenizer& vocabulary) {
+  for (const std::string& token : format.recognized_by.tokens) {
+    const auto id = vocabulary.find(token);
+    if (!id || !vocabulary.is_special(*id)) return token;
+  }
+  return {};
+}
+
 /// Whether a vocabulary's chat template has the signs of a format, and its special tokens exist.
-[[nodiscard]] inline bool is_recognized(const template_signs& signs, const tokenizer& vocabulary) {
+[[nodiscard]] inline bool is_recognized(const chat_format& format, const tokenizer& vocabulary) {
+  const template_signs& signs = format.recognized_by;
   const std::string_view written = vocabulary.chat_template();
   const auto occurs = [&](const std::string& sign) { return written.find(sign) != std::string_view::npos; };
-  const auto is_markup = [&](const std::string& token) {
-    const auto id = vocabulary.find(token);
-    return id && vocabulary.is_special(*id);
-  };
   return !signs.template_has.empty() && std::all_of(signs.template_has.begin(), signs.template_has.end(), occurs) &&
          std::none_of(signs.template_lacks.begin(), signs.template_lacks.end(), occurs) &&
-         std::all_of(signs.tokens.begin(), signs.tokens.end(), is_markup);
+         missing_token(format, vocabulary).empty();
 }
 
 /// The first built-in format that a vocabulary's chat template is recognised as; else `plain`.
 [[nodiscard]] inline chat_format detect_chat_format(const tokenizer& vocabulary) {
   for (const auto name : chat_format_names()) {
     auto format = find_chat_format(name);
-    if (is_recognized(format.recognized_by, vocabulary)) return format;
+    if (is_recognized(format, vocabulary)) return format;
   }
   return find_chat_format("plain");
 }

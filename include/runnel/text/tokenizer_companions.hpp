@@ -53,12 +53,15 @@ class tokenizer_companions {
     return std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) > 0;
   }
 
-  // A token is written as its text or as an object with its `content`.
-  [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, std::string_view key) const {
+  // A token is written as its text or as an object with its `content`. Training tools name padding that no network
+  // has; nothing here needs it, so a token that is `needed` alone must be in the vocabulary.
+  [[nodiscard]] std::optional<std::int32_t> token_at(const io::json_object& config, std::string_view key,
+                                                     bool needed) const {
     const auto member = config.find(key);
     if (!member) return {};
     const std::string_view token = member->is_object() ? config.object(key).text("content") : config.text(key);
     const auto found = std::find(data_->tokens.begin(), data_->tokens.end(), token);
+    if (found == data_->tokens.end() && !needed) return {};
     expect<format_error>(found != data_->tokens.end(), config.source_name(), ": ", key, ": token \"", token,
                          "\" is not in the vocabulary of ", data_->source_name);
     return static_cast<std::int32_t>(found - data_->tokens.begin());
@@ -121,10 +124,10 @@ class tokenizer_companions {
       read_added_tokens(config);
       read_prefix(config);
     }
-    if (const auto id = token_at(config, "bos_token")) data_->bos = id;
-    if (const auto id = token_at(config, "unk_token")) data_->unknown = id;
-    if (const auto id = token_at(config, "pad_token")) data_->padding = id;
-    if (const auto id = token_at(config, "eos_token")) data_->eos_ids.push_back(*id);
+    if (const auto id = token_at(config, "bos_token", true)) data_->bos = id;
+    if (const auto id = token_at(config, "unk_token", false)) data_->unknown = id;
+    if (const auto id = token_at(config, "pad_token", false)) data_->padding = id;
+    if (const auto id = token_at(config, "eos_token", true)) data_->eos_ids.push_back(*id);
     data_->add_bos = config.flag_or("add_bos_token", data_->add_bos) && data_->bos.has_value();
     read_chat_template(config);
   }

@@ -26,9 +26,11 @@ namespace runnel::text {
     if (!std::filesystem::exists(path, ignored) && std::filesystem::exists(folder / "tokenizer.model", ignored)) {
       path = folder / "tokenizer.model";
     } else if (!std::filesystem::exists(path, ignored)) {
+      std::filesystem::path first;  // by name, whatever order the system lists them in
       for (const auto& file : std::filesystem::directory_iterator(folder, ignored)) {
-        if (file.path().extension() == ".tiktoken") path = file.path();
+        if (file.path().extension() == ".tiktoken" && (first.empty() || file.path() < first)) first = file.path();
       }
+      if (!first.empty()) path = first;
     }
   }
   if (path.extension() == ".json") return read_tokenizer_json(path);
