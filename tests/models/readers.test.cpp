@@ -135,23 +135,22 @@ TEST_CASE("config.json: what may be left out") {
 }
 
 TEST_CASE("config.json: null is off, what is left out is what Transformers' class has") {
-  for (const auto& [name, window] :
-       {std::pair("families/gemma2_mqa", 4096), {"families/mistral_window", 4096}, {"families/gemma3_window", 4096}}) {
+  for (const char* name : {"families/gemma2_mqa", "families/mistral_window", "families/gemma3_window"}) {
     CAPTURE(name);
     auto config = golden_config(name);
     config.erase("sliding_window");
-    CHECK(read_config(config).sliding_window == window);
+    CHECK(read_config(config).sliding_window == 4096);
     config.erase("layer_types");
     config["sliding_window"] = nullptr;
     CHECK(read_config(config).sliding_window == 0);
   }
-  for (const auto& [name, attention, head] :
-       {std::tuple("families/gemma2_mqa", 50, 30), {"families/gemma3_window", 0, 0}}) {
+  for (const bool second : {true, false}) {
+    const std::string name = second ? "families/gemma2_mqa" : "families/gemma3_window";
     CAPTURE(name);
     auto config = golden_config(name);
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) config.erase(key);
-    CHECK(read_config(config).attn_logit_softcapping == static_cast<float>(attention));
-    CHECK(read_config(config).final_logit_softcapping == static_cast<float>(head));
+    CHECK(read_config(config).attn_logit_softcapping == (second ? 50.0f : 0.0f));
+    CHECK(read_config(config).final_logit_softcapping == (second ? 30.0f : 0.0f));
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) config[key] = nullptr;
     CHECK(read_config(config).attn_logit_softcapping == 0);
     CHECK(read_config(config).final_logit_softcapping == 0);

@@ -69,12 +69,12 @@ std::filesystem::path resolve_tokenizer(const std::string& path) {
   return is_tokenizer_file(path) ? std::filesystem::path(path) : resolve_model(path);
 }
 
-text::tokenizer load_tokenizer(const std::filesystem::path& path) {
+text::tokenizer_data load_vocabulary(const std::filesystem::path& path) {
   std::error_code problem;
-  if (std::filesystem::is_directory(path, problem) || is_tokenizer_file(path)) {
-    return text::tokenizer(text::read_tokenizer(path));
-  }
-  return text::tokenizer(text::read_tokenizer_gguf(io::gguf_file(path)));
+  if (std::filesystem::is_directory(path, problem) || is_tokenizer_file(path)) return text::read_tokenizer(path);
+  return text::read_tokenizer_gguf(io::gguf_file(path));
 }
+
+text::tokenizer load_tokenizer(const std::filesystem::path& path) { return text::tokenizer(load_vocabulary(path)); }
 
 }  // namespace runnel::cli

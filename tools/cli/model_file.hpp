@@ -46,6 +46,9 @@ class model_file {
 /// What -m means where only the tokenizer is wanted: a GGUF file, a folder, or a tokenizer.json, .model or .tiktoken.
 [[nodiscard]] std::filesystem::path resolve_tokenizer(const std::string& path);
 
+/// The vocabulary of a model, given as `resolve_tokenizer` returns it; compiled once for all commands.
+[[nodiscard]] text::tokenizer_data load_vocabulary(const std::filesystem::path& path);
+
 /// The tokenizer of a model, given as `resolve_tokenizer` returns it; compiled once for all commands.
 [[nodiscard]] text::tokenizer load_tokenizer(const std::filesystem::path& path);
 

@@ -60,6 +60,25 @@ ops::compute_mode compute_option::mode() const {
   return ops::compute_mode::int8;
 }
 
+void adapter_option::declare(arguments& options) {
+  options.texts("--lora", plain_, "PATH", "A LoRA adapter: a folder that PEFT wrote, or a GGUF file; may be repeated");
+  options.texts("--lora-scaled", scaled_, "PATH SCALE", "The same, counted SCALE times", 2);
+}
+
+std::vector<stream::adapter_use> adapter_option::load(const models::decoder& base) const {
+  std::vector<stream::adapter_use> out;
+  for (const std::string& path : plain_) out.push_back({models::load_adapter(path, base), 1});
+  for (std::size_t i = 0; i + 1 < scaled_.size(); i += 2) {
+    const std::string& text = scaled_[i + 1];
+    float scale = 0;
+    const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), scale);
+    expect<config_error>(failure == std::errc() && stop == text.data() + text.size() && std::isfinite(scale),
+                         "--lora-scaled: expected a path and a number, found '", printable(text), "'");
+    out.push_back({models::load_adapter(scaled_[i], base), scale});
+  }
+  return out;
+}
+
 void model_options::declare(arguments& options, ops::compute_mode otherwise) {
   declare_model(options, path_);
   options.whole("-t,--threads", threads_, "N", "Threads that compute; 0: one a processor", 0, 1024)
@@ -70,8 +89,7 @@ void model_options::declare(arguments& options, ops::compute_mode otherwise) {
       .environment("RUNNEL_ARG_CACHE_TYPE");
   options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
       .environment("RUNNEL_ARG_CONTEXT");
-  options.texts("--lora", lora_, "PATH", "A LoRA adapter: a folder that PEFT wrote, or a GGUF file; may be repeated");
-  options.texts("--lora-scaled", lora_scaled_, "PATH SCALE", "The same, counted SCALE times", 2);
+  adapters_.declare(options);
 }
 
 stream::language_model load_model_at(const std::filesystem::path& path) {
@@ -85,20 +103,6 @@ stream::language_model model_options::load() const {
   expect<config_error>(context_ <= model.context(), "--context: expected at most ", model.context(),
                        ", for which the model was declared, found ", context_);
   return model;
-}
-
-std::vector<stream::adapter_use> model_options::adapters(const stream::language_model& model) const {
-  std::vector<stream::adapter_use> out;
-  for (const std::string& path : lora_) out.push_back({models::load_adapter(path, *model.network), 1});
-  for (std::size_t i = 0; i + 1 < lora_scaled_.size(); i += 2) {
-    const std::string& text = lora_scaled_[i + 1];
-    float scale = 0;
-    const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), scale);
-    expect<config_error>(failure == std::errc() && stop == text.data() + text.size() && std::isfinite(scale),
-                         "--lora-scaled: expected a path and a number, found '", printable(text), "'");
-    out.push_back({models::load_adapter(lora_scaled_[i], *model.network), scale});
-  }
-  return out;
 }
 
 ops::eval_options model_options::compute() const {

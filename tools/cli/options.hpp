@@ -36,6 +36,20 @@ class compute_option {
   std::string name_;
 };
 
+/// Adapters beside the model: --lora and --lora-scaled.
+class adapter_option {
+ public:
+  void declare(arguments& options);
+  /// Whether an adapter was asked for.
+  [[nodiscard]] bool given() const noexcept { return !plain_.empty() || !scaled_.empty(); }
+  /// The adapters that were asked for. Throws what `models::load_adapter` throws.
+  [[nodiscard]] std::vector<stream::adapter_use> load(const models::decoder& base) const;
+
+ private:
+  std::vector<std::string> plain_;
+  std::vector<std::string> scaled_;
+};
+
 /// Which model to run, and how.
 class model_options {
  public:
@@ -51,7 +65,9 @@ class model_options {
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
   /// The adapters that were asked for. Throws what `models::load_adapter` throws.
-  [[nodiscard]] std::vector<stream::adapter_use> adapters(const stream::language_model& model) const;
+  [[nodiscard]] std::vector<stream::adapter_use> adapters(const stream::language_model& model) const {
+    return adapters_.load(*model.network);
+  }
   /// Positions of `model` that may be used.
   [[nodiscard]] index_t limit(const stream::language_model& model) const;
   /// Threads that will work.
@@ -63,8 +79,7 @@ class model_options {
   compute_option compute_;
   std::string cache_type_ = "f32";
   index_t context_ = 0;
-  std::vector<std::string> lora_;
-  std::vector<std::string> lora_scaled_;
+  adapter_option adapters_;
 };
 
 /// How tokens are chosen: --temp, --top-k, --top-p, --seed.

@@ -151,6 +151,20 @@ inline void expect_layers_of_family(const model_config& config, const family& of
   }
 }
 
+/// Throws config_error unless a reader that knows Gemma's scores by the family alone computes these.
+inline void expect_scores_of_family(const model_config& config, const family& of) {
+  if (!config.post_norms) return;
+  const bool is_gemma2 = of.architecture == "gemma2";
+  const bool is_27b = config.num_hidden_layers == (is_gemma2 ? 46 : 62);
+  const auto usual = static_cast<double>(is_27b ? config.hidden_size / config.num_attention_heads : config.head_dim);
+  const double divisor =
+      config.query_pre_attn_scalar > 0 ? config.query_pre_attn_scalar : static_cast<double>(config.head_dim);
+  expect(std::fabs(divisor - usual) <= 1e-3 * usual, "export: readers of GGUF files of ", of.architecture,
+         " take query_pre_attn_scalar to be ", usual, ", not ", divisor);
+  expect(!is_gemma2 || (config.attn_logit_softcapping > 0 && config.final_logit_softcapping > 0),
+         "export: readers of GGUF files of ", of.architecture, " cap scores and logits always");
+}
+
 }  // namespace detail
 
 /// Ids of a vocabulary that `config.json` repeats.
@@ -201,10 +215,11 @@ struct special_ids {
   if (config.post_norms) {
     const double scalar = config.query_pre_attn_scalar;
     auto& divisor = out["query_pre_attn_scalar"];
+    const double whole = std::round(scalar);
     if (scalar <= 0) {
       divisor = config.head_dim;
-    } else if (scalar == std::floor(scalar)) {
-      divisor = static_cast<std::int64_t>(scalar);  // readers want whole numbers
+    } else if (std::fabs(scalar - whole) <= 1e-6 * whole) {  // GGUF files hold the inverse of its root, rounded
+      divisor = static_cast<std::int64_t>(whole);            // readers want whole numbers
     } else {
       divisor = scalar;
     }
@@ -256,6 +271,7 @@ inline void write_gguf_config(const model_config& config, const family& of, io::
   if (config.sliding_window > 0 || windowed) size("attention.sliding_window", config.sliding_window);
   if (config.local_rope.dimension != 0) real("rope.freq_base_swa", config.local_rope.theta);
   detail::expect_layers_of_family(config, of);
+  detail::expect_scores_of_family(config, of);
   detail::write_gguf_rope(config.rope, prefix, out);
 }
 

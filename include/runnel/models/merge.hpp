@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -18,12 +22,54 @@ enum class requantise : std::uint8_t {
 
 namespace detail {
 
+/// What a low-rank adapter adds to the rows of a matrix: scale B A, with A and B decoded.
+class matrix_change {
+ public:
+  using low_rank = nn::low_rank<nn::inference_parameters>;
+
+  matrix_change(const low_rank& change, float scale)
+      : inputs_(static_cast<std::size_t>(change.down.inputs())),
+        rank_(static_cast<std::size_t>(change.down.outputs())),
+        scale_(static_cast<double>(scale)),
+        down_(rank_ * inputs_),
+        up_(static_cast<std::size_t>(change.up.outputs()) * rank_) {
+    for (index_t r = 0; r < change.down.outputs(); ++r) {
+      change.down.decode_row(r, std::span(down_).subspan(static_cast<std::size_t>(r) * inputs_, inputs_));
+    }
+    for (index_t n = 0; n < change.up.outputs(); ++n) {
+      change.up.decode_row(n, std::span(up_).subspan(static_cast<std::size_t>(n) * rank_, rank_));
+    }
+  }
+
+  /// Adds row n to `values`, one for each input. Cost: inputs x rank.
+  void add_to_row(index_t n, std::span<float> values) const noexcept {
+    const float* const up = up_.data() + static_cast<std::size_t>(n) * rank_;
+    constexpr std::size_t most = 64;
+    for (std::size_t first = 0; first < inputs_; first += most) {
+      const std::size_t count = std::min(most, inputs_ - first);
+      std::array<double, most> sums{};
+      for (std::size_t r = 0; r < rank_; ++r) {
+        const float* const down = down_.data() + r * inputs_ + first;
+        const auto factor = static_cast<double>(up[r]);
+        for (std::size_t k = 0; k < count; ++k) sums[k] += factor * static_cast<double>(down[k]);
+      }
+      for (std::size_t k = 0; k < count; ++k) {
+        values[first + k] = static_cast<float>(static_cast<double>(values[first + k]) + scale_ * sums[k]);
+      }
+    }
+  }
+
+ private:
+  std::size_t inputs_;
+  std::size_t rank_;
+  double scale_;
+  std::vector<float> down_;  // A: [rank, inputs]
+  std::vector<float> up_;    // B: [outputs, rank]
+};
+
 /// Rows of a matrix, changed and packed again in its own format.
 class matrix_merger {
  public:
-  using active = nn::active_adapter<nn::inference_parameters>;
-  using low_rank = nn::low_rank<nn::inference_parameters>;
-
   matrix_merger(const ops::prepared_matrix& base, requantise when, const std::string& module) : base_(base) {
     expect<config_error>(when == requantise::allow || quant::info(base.format()).block_size == 1, "merge: ", module,
                          " is stored as ", quant::info(base.format()).name,
@@ -33,26 +79,9 @@ class matrix_merger {
   }
 
   /// W += scale B A. Cost: outputs x inputs x rank.
-  void add(const low_rank& change, float scale) {
-    const auto inputs = static_cast<std::size_t>(base_.inputs()),
-               rank = static_cast<std::size_t>(change.down.outputs());
-    std::vector<float> down(rank * inputs), up(rank);
-    for (std::size_t r = 0; r < rank; ++r) {
-      change.down.decode_row(static_cast<index_t>(r), std::span(down).subspan(r * inputs, inputs));
-    }
-    std::vector<double> sum(inputs);
-    for (index_t n = 0; n < base_.outputs(); ++n) {
-      change.up.decode_row(n, up);
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (std::size_t r = 0; r < rank; ++r) {
-        const auto factor = static_cast<double>(up[r]);
-        for (std::size_t k = 0; k < inputs; ++k) sum[k] += factor * static_cast<double>(down[r * inputs + k]);
-      }
-      const auto weights = row(n);
-      for (std::size_t k = 0; k < inputs; ++k) {
-        weights[k] = static_cast<float>(static_cast<double>(weights[k]) + static_cast<double>(scale) * sum[k]);
-      }
-    }
+  void add(const nn::low_rank<nn::inference_parameters>& low_rank, float scale) {
+    const matrix_change change(low_rank, scale);
+    for (index_t n = 0; n < base_.outputs(); ++n) change.add_to_row(n, row(n));
   }
 
   [[nodiscard]] ops::prepared_matrix pack() const {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -184,46 +185,91 @@ struct quantized_tensor {
   std::uint64_t bytes = 0;  ///< it will take
 };
 
-struct quantize_options {
-  quantization kind = all_quantizations.front();
-  int threads = 0;                ///< 0: one a processor
-  bool allow_requantize = false;  ///< take what is quantized already, and lose what that lost and more
-  std::stop_token stop;
-  std::function<void(const quantized_tensor&)> progress;  ///< called before each tensor
+/// A matrix or vector to be written, whose rows are made when they are needed.
+struct weight_rows {
+  /// Gives one row, one float for each column; called from several threads at once, and must not throw.
+  using reader = std::function<void(index_t row, std::span<float> values)>;
+
+  std::string name;                                         ///< in the file to write
+  std::vector<std::uint64_t> shape;                         ///< row-major; a vector is one row
+  quant::weight_format format = quant::weight_format::f32;  ///< that it was in
+  std::function<reader()> open;                             ///< what is needed for reading lives as long as the reader
+  bool changed = false;                                     ///< by an adapter
+  std::string source{};                                     ///< the file it is from, for messages
 };
 
-/// Rows of a tensor in another format, `team` working on them. Throws format_error naming file and tensor for values
-/// that are not finite, cancelled_error once `stop` is requested.
-[[nodiscard]] inline std::vector<std::byte> convert_tensor(const io::stored_tensor& tensor, quant::weight_format to,
-                                                           thread_team& team, const std::stop_token& stop = {}) {
-  const auto from = tensor.loadable_format();
-  const std::uint64_t count = tensor.elements();
-  const std::size_t row = tensor.shape.empty() ? 1 : static_cast<std::size_t>(tensor.shape.back());
+/// Rows in another format, `team` working on them. Throws format_error naming file and tensor for values that are not
+/// finite or that the format cannot hold, cancelled_error once `stop` is requested.
+[[nodiscard]] inline std::vector<std::byte> encode_weight(const weight_rows& from, quant::weight_format to,
+                                                          thread_team& team, const std::stop_token& stop = {}) {
+  if (stop.stop_requested()) fail<cancelled_error>("quantizing was cancelled");
+  const std::size_t row = from.shape.empty() ? 1 : static_cast<std::size_t>(from.shape.back());
+  const std::uint64_t count = io::checked_product(from.shape).value_or(0);
   std::vector<std::byte> out(static_cast<std::size_t>(quant::bytes_for(to, count)));
   if (count == 0) return out;
-  const std::size_t from_bytes = static_cast<std::size_t>(quant::bytes_for(from, row));
-  const std::size_t to_bytes = static_cast<std::size_t>(quant::bytes_for(to, row));
+  const std::size_t row_bytes = static_cast<std::size_t>(quant::bytes_for(to, row));
   std::vector<std::vector<float>> buffers(static_cast<std::size_t>(team.size()), std::vector<float>(row));
   std::atomic<bool> is_finite{true};
+  const auto check = [&is_finite](std::span<const float> values) {
+    for (const float value : values) {
+      if (!std::isfinite(value)) is_finite.store(false, std::memory_order_relaxed);
+    }
+  };
+  const auto read = from.open();
   team.run([&] {
     team.parallel_for(static_cast<std::ptrdiff_t>(count / row), 4,
                       [&](std::ptrdiff_t begin, std::ptrdiff_t end, int worker) {
                         auto& values = buffers[static_cast<std::size_t>(worker)];
-                        for (auto r = static_cast<std::size_t>(begin); r < static_cast<std::size_t>(end); ++r) {
+                        for (std::ptrdiff_t r = begin; r < end; ++r) {
                           if (stop.stop_requested() || !is_finite.load(std::memory_order_relaxed)) return;
-                          quant::decode(from, tensor.bytes.data() + r * from_bytes, row, values.data());
-                          for (const float value : values) {
-                            if (!std::isfinite(value)) is_finite.store(false, std::memory_order_relaxed);
-                          }
-                          quant::encode(to, values.data(), row, out.data() + r * to_bytes);
+                          read(r, values);
+                          check(values);
+                          std::byte* const bytes = out.data() + static_cast<std::size_t>(r) * row_bytes;
+                          quant::encode(to, values.data(), row, bytes);
+                          quant::decode(to, bytes, row, values.data());  // scales of 16 bits may overflow
+                          check(values);
                         }
                       });
   });
   if (stop.stop_requested()) fail<cancelled_error>("quantizing was cancelled");
-  expect<format_error>(is_finite.load(), tensor.file != nullptr ? tensor.file->name() : std::string(), ": tensor ",
-                       io::in_quotes(tensor.name), ": a value is not finite");
+  expect<format_error>(is_finite.load(), from.source, from.source.empty() ? "" : ": ", "tensor ",
+                       io::in_quotes(from.name), ": a value is not finite, or too large for ", quant::info(to).name);
   return out;
 }
+
+/// The same for a tensor of a file.
+[[nodiscard]] inline std::vector<std::byte> convert_tensor(const io::stored_tensor& tensor, quant::weight_format to,
+                                                           thread_team& team, const std::stop_token& stop = {}) {
+  const auto from = tensor.loadable_format();
+  const std::size_t row = tensor.shape.empty() ? 1 : static_cast<std::size_t>(tensor.shape.back());
+  weight_rows rows{tensor.name, tensor.shape, from, {}};
+  if (tensor.file != nullptr) rows.source = tensor.file->name();
+  rows.open = [&tensor, from, row]() -> weight_rows::reader {
+    return [&tensor, from, row, bytes = static_cast<std::size_t>(quant::bytes_for(from, row))](
+               index_t r, std::span<float> values) {
+      quant::decode(from, tensor.bytes.data() + static_cast<std::size_t>(r) * bytes, row, values.data());
+    };
+  };
+  return encode_weight(rows, to, team, stop);
+}
+
+/// Throws config_error naming file and tensor if it is quantized already and would lose more.
+inline void refuse_requantizing(const std::string& file, std::string_view name, quant::weight_format from,
+                                quant::weight_format to) {
+  expect<config_error>(from == to || quant::info(from).block_size == 1 || to == quant::weight_format::f32, file,
+                       ": tensor ", io::in_quotes(name), " is quantized already (", quant::info(from).name,
+                       "); quantizing it again loses more, and is done on request only (allow-requantize)");
+}
+
+struct quantize_options {
+  quantization kind = all_quantizations.front();
+  int threads = 0;                ///< 0: one a processor
+  bool allow_requantize = false;  ///< take what is quantized already, and lose what that lost and more
+  /// Written in place of the tensors of their names, or after them; these may be requantized without being asked.
+  std::span<const weight_rows> changed{};
+  std::stop_token stop{};
+  std::function<void(const quantized_tensor&)> progress{};  ///< called before each tensor
+};
 
 namespace detail {
 
@@ -247,12 +293,51 @@ inline void refuse_same_file(const std::filesystem::path& from, const std::files
                        ": the file to write is the one that is read");
 }
 
-inline void refuse_requantizing(const io::stored_tensor& tensor, quant::weight_format from, quant::weight_format to) {
-  expect<config_error>(quant::info(from).block_size == 1 || to == quant::weight_format::f32,
-                       tensor.file != nullptr ? tensor.file->name() : std::string(), ": tensor ",
-                       io::in_quotes(tensor.name), " is quantized already (", quant::info(from).name,
-                       "); quantizing it again loses more, and is done on request only (allow-requantize)");
-}
+/// Gives a GGUF file its tensors as `options` want them: those of a file, or changed ones in their place.
+class tensor_queue {
+ public:
+  tensor_queue(const quantize_options& options, const quantized_model& model, std::size_t count, io::gguf_writer& out)
+      : options_(options), model_(model), count_(count), out_(out), team_(options.threads) {}
+
+  /// `tensor` must live until all is written.
+  void add(const io::stored_tensor& tensor) {
+    const auto stored = tensor.loadable_format();
+    const auto chosen = choose_format(options_.kind, model_, tensor.name, tensor.shape, stored);
+    const auto file = tensor.file != nullptr ? tensor.file->name() : std::string();
+    if (!options_.allow_requantize) refuse_requantizing(file, tensor.name, stored, chosen);
+    push(tensor.name, tensor.shape, stored, chosen, [this, &tensor, stored, chosen] {
+      auto bytes = stored == chosen ? std::vector<std::byte>(tensor.bytes.begin(), tensor.bytes.end())
+                                    : convert_tensor(tensor, chosen, team_, options_.stop);
+      tensor.release();
+      return bytes;
+    });
+  }
+
+  void add(const weight_rows& changed) {
+    const auto chosen = choose_format(options_.kind, model_, changed.name, changed.shape, changed.format);
+    push(changed.name, changed.shape, changed.format, chosen,
+         [this, &changed, chosen] { return encode_weight(changed, chosen, team_, options_.stop); });
+  }
+
+ private:
+  void push(const std::string& name, const std::vector<std::uint64_t>& shape, quant::weight_format stored,
+            quant::weight_format chosen, io::gguf_writer::producer make) {
+    const quantized_tensor report{next_++, count_, name,
+                                  stored,  chosen, quant::bytes_for(chosen, io::checked_product(shape).value_or(0))};
+    out_.add_tensor(name, chosen, shape, [this, report, make = std::move(make)] {
+      if (options_.stop.stop_requested()) fail<cancelled_error>("quantizing was cancelled");
+      if (options_.progress) options_.progress(report);
+      return make();
+    });
+  }
+
+  const quantize_options& options_;
+  quantized_model model_;
+  std::size_t count_;
+  io::gguf_writer& out_;
+  thread_team team_;
+  std::size_t next_ = 0;
+};
 
 }  // namespace detail
 
@@ -266,8 +351,10 @@ inline void quantize_gguf(const std::filesystem::path& from, const std::filesyst
   const io::gguf_file file(from);
   expect<format_error>(file.get_or<std::uint64_t>("split.count", 1) <= 1, file.name(),
                        ": is one of several files of a model, which have to be merged first");
-  const quantized_model model = detail::describe(file);
-  thread_team team(options.threads);
+  std::map<std::string_view, const weight_rows*> changed;
+  for (const weight_rows& one : options.changed) changed.emplace(one.name, &one);
+  quantized_model model = detail::describe(file);
+  model.tied = model.tied && !changed.contains("output.weight");
   io::gguf_writer out;
   for (const io::gguf_entry& line : file.metadata()) {
     if (!line.key.starts_with("split.")) out.set(line.key, line.value);
@@ -275,22 +362,21 @@ inline void quantize_gguf(const std::filesystem::path& from, const std::filesyst
   constexpr std::uint32_t quantization_version = 2;
   out.set("general.quantization_version", quantization_version);
   out.set("general.file_type", options.kind.file_type);
-  std::size_t number = 0;
-  for (const io::stored_tensor& tensor : file.tensors()) {
-    const auto stored = tensor.loadable_format();
-    const auto chosen = choose_format(options.kind, model, tensor.name, tensor.shape, stored);
-    if (chosen != stored && !options.allow_requantize) detail::refuse_requantizing(tensor, stored, chosen);
-    quantized_tensor report{number++, file.tensors().size(), tensor.name, stored, chosen, 0};
-    report.bytes = quant::bytes_for(chosen, tensor.elements());
-    out.add_tensor(tensor.name, chosen, tensor.shape, [&, report] {
-      if (options.stop.stop_requested()) fail<cancelled_error>("quantizing was cancelled");
-      if (options.progress) options.progress(report);
-      auto bytes = report.from == report.to ? std::vector<std::byte>(tensor.bytes.begin(), tensor.bytes.end())
-                                            : convert_tensor(tensor, report.to, team, options.stop);
-      tensor.release();
-      return bytes;
-    });
+  std::size_t count = file.tensors().size();
+  for (const auto& one : changed) {
+    if (file.find_tensor(one.first) == nullptr) ++count;
   }
+  detail::tensor_queue queue(options, model, count, out);
+  for (const io::stored_tensor& tensor : file.tensors()) {
+    const auto instead = changed.find(tensor.name);
+    if (instead == changed.end()) {
+      queue.add(tensor);
+    } else {
+      queue.add(*instead->second);
+      changed.erase(instead);
+    }
+  }
+  for (const auto& one : changed) queue.add(*one.second);
   out.write(to);
 }
 

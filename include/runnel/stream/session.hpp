@@ -219,8 +219,8 @@ class session {
     return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows, adapters_};
   }
 
-  /// From now on rows are computed with these adapters, and no others. What is in the cache stays as it was computed, and
-  /// a token that was chosen already stays chosen: rewind to the beginning to have all of it anew, the prompt too.
+  /// From now on rows are computed with these adapters, and no others. What is in the cache stays as it was computed,
+  /// and a token that was chosen already stays chosen: rewind to the beginning to have all of it anew, the prompt too.
   /// Throws config_error for an adapter of another model.
   void set_adapters(std::vector<adapter_use> adapters) {
     std::vector<nn::active_adapter<nn::inference_parameters>> active;

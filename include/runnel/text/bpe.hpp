@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -56,6 +57,9 @@ class merge_table {
   /// Number of rules.
   [[nodiscard]] std::size_t size() const noexcept { return rules_.size(); }
 
+  /// All rules, by left token and then right token.
+  [[nodiscard]] std::span<const merge_rule> rules() const noexcept { return rules_; }
+
  private:
   using id_member = std::int32_t merge_rule::*;
 
@@ -86,7 +90,10 @@ class bpe_merger {
   explicit bpe_merger(const merge_table& rules) noexcept : rules_(&rules) {}
 
   /// Starts a piece.
-  void clear() noexcept { symbols_.clear(); }
+  void clear() noexcept {
+    symbols_.clear();
+    last_ = nullptr;
+  }
 
   /// Adds a symbol at the end of the piece. \throws limit_error past 2^31 - 1 of them
   void push(std::int32_t id) {
@@ -101,6 +108,9 @@ class bpe_merger {
 
   /// Id of the last symbol; the piece must not be empty.
   [[nodiscard]] std::int32_t back() const noexcept { return symbols_.back().id; }
+
+  /// The rule that was applied last in the piece, or null.
+  [[nodiscard]] const merge_rule* last() const noexcept { return last_; }
 
   /// Merges and appends the resulting ids to `out`.
   void finish(std::vector<std::int32_t>& out) {
@@ -151,6 +161,7 @@ class bpe_merger {
     if (left.id != best.rule->left || left.next < 0) return;  // a neighbour was merged meanwhile
     auto& right = symbols_[at(left.next)];
     if (right.id != best.rule->right) return;
+    last_ = best.rule;
     left.id = best.rule->merged;
     left.next = right.next;
     right.id = -1;
@@ -162,6 +173,7 @@ class bpe_merger {
   }
 
   const merge_table* rules_;
+  const merge_rule* last_ = nullptr;
   std::vector<symbol> symbols_;
   std::vector<candidate> queue_;
 };

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <runnel/core/error.hpp>
 #include <runnel/io/gguf.hpp>
@@ -16,6 +17,27 @@
 namespace runnel::text {
 
 namespace detail {
+
+/// What converters give tokens that were added to a SentencePiece model.
+inline constexpr float lowered_score = -1000;
+
+/// Phi-3's markup takes the white space after it along, which GGUF does not say.
+[[nodiscard]] inline std::vector<added_token_rule> phi3_rules(const std::vector<std::string>& tokens,
+                                                              const std::vector<token_type>& types) {
+  std::vector<added_token_rule> rules;
+  for (std::size_t id = 0; id < types.size(); ++id) {
+    const bool plain = tokens[id] == "<unk>" || tokens[id] == "<s>" || tokens[id] == "<|endoftext|>";
+    if ((types[id] == token_type::control && !plain) || tokens[id] == "</s>") {
+      rules.push_back({static_cast<std::int32_t>(id), false, true, false, false});
+    }
+  }
+  return rules;
+}
+
+/// Whether files with this pre-tokenizer mean that a piece that is a token is that token.
+[[nodiscard]] constexpr bool ignores_merges(pre_tokenizer_kind kind) noexcept {
+  return kind == pre_tokenizer_kind::llama3 || kind == pre_tokenizer_kind::tekken;
+}
 
 /// Reads the vocabulary in the metadata of a GGUF file into a `tokenizer_data`.
 class tokenizer_gguf_reader {
@@ -73,8 +95,7 @@ class tokenizer_gguf_reader {
     const auto pre = file_.string("tokenizer.ggml.pre");
     data_.pre_tokenizer = find_pre_tokenizer(pre, file_.name() + ": tokenizer.ggml.pre");
     data_.nfc = pre == "qwen2";
-    data_.ignore_merges =
-        data_.pre_tokenizer == pre_tokenizer_kind::llama3 || data_.pre_tokenizer == pre_tokenizer_kind::tekken;
+    data_.ignore_merges = ignores_merges(data_.pre_tokenizer);
   }
 
   void read_merges() {
@@ -97,7 +118,7 @@ class tokenizer_gguf_reader {
     data_.scores.assign(scores.begin(), scores.end());
     // Converters lower the scores of user-defined tokens, which the model has as 0.
     for (std::size_t id = 0; id < data_.types.size(); ++id) {
-      if (data_.types[id] == token_type::user_defined) data_.scores[id] = 0;
+      if (data_.types[id] == token_type::user_defined && data_.scores[id] == lowered_score) data_.scores[id] = 0;
     }
   }
 
@@ -126,14 +147,8 @@ class tokenizer_gguf_reader {
     data_.strip_leading_space = data_.prefix != space_prefix::none;
     data_.collapse_spaces = file_.get_or<bool>("tokenizer.ggml.remove_extra_whitespaces", false);
     if (data_.types.empty()) mark_types();
-    // Phi-3's markup takes the white space after it along, which GGUF does not say.
-    if (file_.get_or<std::string>("general.architecture", {}) != "phi3") return;
-    for (std::size_t id = 0; id < data_.types.size(); ++id) {
-      const auto& token = data_.tokens[id];
-      const bool plain = token == "<unk>" || token == "<s>" || token == "<|endoftext|>";
-      if ((data_.types[id] == token_type::control && !plain) || token == "</s>") {
-        data_.added_rules.push_back({static_cast<std::int32_t>(id), false, true, false, false});
-      }
+    if (file_.get_or<std::string>("general.architecture", {}) == "phi3") {
+      data_.added_rules = phi3_rules(data_.tokens, data_.types);
     }
   }
 

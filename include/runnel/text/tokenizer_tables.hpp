@@ -95,6 +95,9 @@ class tokenizer_tables {
   /// Id of a token given as the file writes it, or -1.
   [[nodiscard]] std::int32_t find(std::string_view token) const noexcept { return index_.find(token, data_.tokens); }
 
+  /// Id of the token that text of these bytes can become, or -1.
+  [[nodiscard]] std::int32_t find_piece(std::string_view bytes) const noexcept { return pieces_.find(bytes); }
+
   /// Normal form of a part of a text that begins and ends where normalisation leaves no trace.
   void normalize(std::string_view text, std::string& out) const {
     if (data_.nfc && is_sentence_piece()) return append_with_spaces(out, unicode::nfc(text));
@@ -133,16 +136,21 @@ class tokenizer_tables {
       const bool takes = data_.ignore_merges && data_.types[static_cast<std::size_t>(whole)] == token_type::normal;
       if (takes || known->load(std::memory_order_relaxed) == unmerged) return ids.push_back(whole);
     }
+    push_piece(piece, merger, missing);
+    const std::size_t before = ids.size();
+    merger.finish(ids);
+    if (known == nullptr) return;
+    known->store(ids.size() == before + 1 && ids.back() == whole ? unmerged : parted, std::memory_order_relaxed);
+  }
+
+  /// Starts `merger` with what a piece is before anything is merged. Throws as `encode_piece`.
+  void push_piece(std::string_view piece, bpe_merger& merger, missing_byte_policy missing) const {
     merger.clear();
     if (is_sentence_piece()) {
       push_characters(piece, merger, missing);
     } else {
       push_bytes(piece, merger, missing);
     }
-    const std::size_t before = ids.size();
-    merger.finish(ids);
-    if (known == nullptr) return;
-    known->store(ids.size() == before + 1 && ids.back() == whole ? unmerged : parted, std::memory_order_relaxed);
   }
 
  private:
