@@ -256,7 +256,8 @@ TEST_CASE("what lies beside tokenizer.json") {
   const model_directory folder;
   file_cases config(folder, "tokenizer_config.json");
   for (const char* key : {"/bos_token", "/eos_token", "/unk_token", "/pad_token"}) {
-    config.set(folder.tokenizer_config(), key, "<gone>", {key + 1, "<gone>"});
+    const bool needed = key == std::string_view("/bos_token") || key == std::string_view("/eos_token");
+    if (needed) config.set(folder.tokenizer_config(), key, "<gone>", {key + 1, "<gone>"});
     config.set(folder.tokenizer_config(), key, 5, {key + 1});
     config.set(folder.tokenizer_config(), key, {{"id", 5}}, {key + 1});
   }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -64,6 +67,31 @@ TEST_CASE("a format whose source is audio takes no words") {
   CHECK_THROWS_AS(static_cast<void>(model.word_tokens("ab", "")), config_error);
   stream::session session(model, {});
   CHECK_THROWS_AS(session.push("ab"), config_error);
+}
+
+TEST_CASE("a tokenizer may have markup that the network lacks, and nothing else") {
+  auto model = tests::tiny_language(4);
+  const auto with_more = [&](text::token_type type) {
+    text::tokenizer_data data;
+    data.tokens = {"<|im_start|>", "<|im_end|>"};
+    data.types = {text::token_type::control, text::token_type::control};
+    data.eos_ids = {1};
+    for (index_t id = 2; id <= model.network->config().vocab_size; ++id) {
+      data.tokens.push_back(std::string(1, static_cast<char>('!' + id)));
+      data.types.push_back(id == model.network->config().vocab_size ? type : text::token_type::normal);
+    }
+    auto larger = model;
+    larger.tokenizer = std::make_shared<const text::tokenizer>(std::move(data));
+    return larger;
+  };
+  const auto larger = with_more(text::token_type::control);
+  CHECK_NOTHROW(larger.validate());
+  CHECK(larger.tokenizer->vocabulary_size() == model.network->config().vocab_size + 1);
+  CHECK(larger.vocabulary() == static_cast<std::size_t>(model.network->config().vocab_size));
+  const auto last = static_cast<std::int32_t>(model.network->config().vocab_size);
+  CHECK_THROWS_AS(larger.check(std::vector<std::int32_t>{last}), config_error);
+  CHECK_NOTHROW(larger.check(std::vector<std::int32_t>{last - 1}));
+  CHECK_THROWS_AS(with_more(text::token_type::normal).validate(), config_error);
 }
 
 TEST_CASE("the markup that ends a target ends it, text does not") {

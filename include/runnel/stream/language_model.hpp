@@ -23,16 +23,20 @@ struct language_model {
   text::chat_format format;
   std::string name;
 
-  /// Throws config_error if a part is missing, or if the network lacks ids of the tokenizer that are more than markup
-  /// (Gemma 3's has a token for images, fine-tuned ones one for padding): those are never chosen, and refused in a
-  /// text.
+  /// Whether the network has all ids of the tokenizer, but for markup at its end (Gemma 3's has a token for images,
+  /// fine-tuned ones one for padding): that is never chosen, and refused in a text.
+  [[nodiscard]] bool tokenizer_fits() const {
+    index_t id = network->config().vocab_size;
+    while (id < tokenizer->vocabulary_size() && tokenizer->is_special(static_cast<std::int32_t>(id))) ++id;
+    return id >= tokenizer->vocabulary_size();
+  }
+
+  /// Throws config_error if a part is missing, or if the tokenizer does not fit the network.
   void validate() const {
     expect(network != nullptr && tokenizer != nullptr, "language model '", name,
            "': the network or the tokenizer is missing");
-    for (index_t id = network->config().vocab_size; id < tokenizer->vocabulary_size(); ++id) {
-      expect(tokenizer->is_special(static_cast<std::int32_t>(id)), "language model '", name, "': the tokenizer has ",
-             tokenizer->vocabulary_size(), " tokens, the network only ", network->config().vocab_size);
-    }
+    expect(tokenizer_fits(), "language model '", name, "': the tokenizer has ", tokenizer->vocabulary_size(),
+           " tokens, the network only ", network->config().vocab_size);
   }
 
   /// Positions the network was declared for.

@@ -34,8 +34,10 @@ namespace runnel::stream {
     model.tokenizer = std::make_shared<const text::tokenizer>(text::read_tokenizer_gguf(file));
     model.network = std::make_shared<const models::decoder>(models::load_gguf_decoder(file));
   }
+  expect<format_error>(model.tokenizer_fits(), path.string(), ": the tokenizer has ",
+                       model.tokenizer->vocabulary_size(), " tokens, the network only ",
+                       model.network->config().vocab_size);
   model.format = text::detect_chat_format(*model.tokenizer);
-  model.validate();
   return model;
 }
 
