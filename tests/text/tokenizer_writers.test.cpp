@@ -389,6 +389,25 @@ TEST_CASE("holes, twins and unused tokens") {
   CHECK(text::tokenizer(through_gguf(whole)).encode("abc") == ids{97, 98, 99});
 }
 
+TEST_CASE("markup beyond the network's rows is left out of GGUF files, anything else is refused") {
+  auto data = runnel_test::byte_vocabulary({"ab"});
+  const auto end = runnel_test::add_token(data, "<end>");
+  const auto image = runnel_test::add_token(data, "<image>");
+  data.padding = runnel_test::add_token(data, "<pad>");
+  data.eos_ids = {end, image};
+  add_rule(data, image, true, false, false, false);
+  text::gguf_tokenizer_options options;
+  options.num_tokens = 258;
+  const auto after = through_gguf(data, options);
+  CHECK(after.tokens.size() == 258);
+  CHECK(after.eos_ids == ids{end});
+  CHECK_FALSE(after.padding.has_value());
+  CHECK(first_difference(text::tokenizer(data), text::tokenizer(after), {"abab<end>", "a b"}) == "");
+  options.num_tokens = 256;
+  const auto problem = failure<runnel::config_error>([&] { static_cast<void>(through_gguf(data, options)); });
+  CHECK_MESSAGE(holds(problem, "bytes: token 256 ('ab') is more than markup, but the network has only 256"), problem);
+}
+
 TEST_CASE("ids of special tokens") {
   auto data = runnel_test::byte_vocabulary({"ab"});
   for (const char* name : {"<a>", "<b>", "<c>", "<d>", "<e>"}) runnel_test::add_token(data, name);

@@ -24,10 +24,12 @@ namespace runnel::text {
 
 /// What `write_tokenizer_gguf` has to know of the file around the vocabulary.
 struct gguf_tokenizer_options {
-  std::string architecture;    ///< the file's `general.architecture`: readers know some rules by it
-  std::size_t num_tokens = 0;  ///< rows of the network's embedding: ids up to there are written as unused tokens
-  std::string name;            ///< `general.name`, by which some readers tell Phi-3; changed where that matters
-  bool lossy = false;          ///< leave out what GGUF cannot say, where that is refused otherwise
+  std::string architecture;  ///< the file's `general.architecture`: readers know some rules by it
+  /// Rows of the network's embedding, which readers want as many tokens as: unused ones fill up, markup beyond is left
+  /// out. 0: as many as the vocabulary has.
+  std::size_t num_tokens = 0;
+  std::string name;    ///< `general.name`, by which some readers tell Phi-3; changed where that matters
+  bool lossy = false;  ///< leave out what GGUF cannot say, where that is refused otherwise
 };
 
 namespace detail {
@@ -81,10 +83,15 @@ class tokenizer_gguf_writer {
         id = static_cast<std::size_t>(std::find(names_.begin(), names_.end(), names_[id]) - names_.begin());
       }
     }
-    const std::size_t count = std::max(names_.size(), options_.num_tokens);
+    const std::size_t count = options_.num_tokens != 0 ? options_.num_tokens : names_.size();
+    for (std::size_t id = count; id < names_.size(); ++id) {
+      expect(is_markup(types_[id]), source_.source_name, ": token ", id, " (", io::in_quotes(names_[id]),
+             ") is more than markup, but the network has only ", count, " tokens");
+    }
     for (std::size_t id = names_.size(); id < count; ++id) nameless.push_back(id);
     names_.resize(count);
     types_.resize(count, token_type::unused);
+    std::erase_if(nameless, [&](std::size_t id) { return id >= count; });
     for (const auto id : nameless) {
       std::string name = message("[PAD", id, ']');
       while (taken.contains(name)) name += '_';
@@ -105,7 +112,7 @@ class tokenizer_gguf_writer {
       const auto &left = name_of(rule.left), &right = name_of(rule.right);
       expect(left.find(' ', 1) == std::string::npos, source_.source_name, ": GGUF cannot hold the merge of ",
              io::in_quotes(left), " and ", io::in_quotes(right), ": a space would part the first");
-      merges.push_back(left + ' ' + right);
+      merges.push_back(message(left, ' ', right));
     }
     out_.set("tokenizer.ggml.merges", merges);
     check_whole_pieces(ignores_merges(data_.pre_tokenizer));
@@ -198,8 +205,9 @@ class tokenizer_gguf_writer {
   }
 
   void write_special() {
+    const auto is_there = [&](std::int32_t id) { return static_cast<std::size_t>(id) < names_.size(); };
     const auto set = [&](std::string_view name, std::optional<std::int32_t> id) {
-      if (id) out_.set(message("tokenizer.ggml.", name, "_token_id"), static_cast<std::uint32_t>(*id));
+      if (id && is_there(*id)) out_.set(message("tokenizer.ggml.", name, "_token_id"), static_cast<std::uint32_t>(*id));
     };
     set("bos", data_.bos);
     set("unknown", unknown());
@@ -207,20 +215,21 @@ class tokenizer_gguf_writer {
     // Not as the tables have them, which are sorted: the first is the one that others write.
     std::vector<std::int32_t> eos;
     for (const auto id : source_.eos_ids) {
-      if (std::find(eos.begin(), eos.end(), id) == eos.end()) eos.push_back(id);
+      if (is_there(id) && std::find(eos.begin(), eos.end(), id) == eos.end()) eos.push_back(id);
     }
     constexpr std::array<std::string_view, 3> names{"eos", "eot", "eom"};
     for (std::size_t i = 0; i < std::min(eos.size(), names.size()); ++i) set(names[i], eos[i]);
     lose_if(eos.size() > names.size(), eos.size(), " tokens end a text, and not ", names.size());
-    out_.set("tokenizer.ggml.add_bos_token", data_.add_bos);
+    out_.set("tokenizer.ggml.add_bos_token", data_.add_bos && is_there(*data_.bos));
     if (!data_.chat_template.empty()) out_.set("tokenizer.chat_template", data_.chat_template);
   }
 
   void check_added_rules() {
-    const auto rules = effective_rules(data_.added_rules, data_.types);
+    auto rules = effective_rules(data_.added_rules, data_.types);
+    std::erase_if(rules, [&](const auto& rule) { return static_cast<std::size_t>(rule.id) >= names_.size(); });
     std::vector<added_token_rule> read;
     if (tables_.is_sentence_piece() && options_.architecture == "phi3") {
-      read = effective_rules(phi3_rules(data_.tokens, data_.types), data_.types);
+      read = effective_rules(phi3_rules(names_, types_), types_);
     }
     const auto same = [](const added_token_rule& a, const added_token_rule& b) {
       return a.id == b.id && a.strip_left == b.strip_left && a.strip_right == b.strip_right &&
@@ -246,7 +255,7 @@ class tokenizer_gguf_writer {
     for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     const bool says_phi3 = lower.find("phi-3") != std::string::npos || lower.find("phi3") != std::string::npos;
     for (const auto* const token : {"</s>", "<unk>", "<s>", "<|endoftext|>"}) {
-      has_phi3_rules = has_phi3_rules && tables_.find(token) >= 0;
+      has_phi3_rules = has_phi3_rules && std::find(names_.begin(), names_.end(), token) != names_.end();
     }
     if (says_phi3 && !has_phi3_rules) return;
     out_.set("general.name", has_phi3_rules && !says_phi3 ? "Phi-3 " + options_.name : options_.name);
@@ -257,7 +266,7 @@ class tokenizer_gguf_writer {
     return missing_too ? data_.missing_byte : data_.unknown;
   }
 
-  [[nodiscard]] const std::string& name_of(std::int32_t id) const { return names_[static_cast<std::size_t>(id)]; }
+  [[nodiscard]] const std::string& name_of(std::int32_t id) const { return data_.tokens[static_cast<std::size_t>(id)]; }
 
   const tokenizer_data& source_;
   const tokenizer_tables tables_;
