@@ -221,6 +221,7 @@ TEST_CASE("adapters that do not fit, or do what is not supported, are refused by
   query.up = pack(outputs, 1, up);
   const active_adapter active[] = {{&foreign, 1}};
   CHECK_THROWS_AS(static_cast<void>(models::merge_adapters(narrow, active)), config_error);
+  CHECK_THROWS_AS(static_cast<void>(models::list_weights(narrow, &models::weight_name::gguf, active)), config_error);
 }
 
 }  // namespace

@@ -299,20 +299,12 @@ class json_object {
 
   /// The member, or nothing if it is missing or JSON's null; of several the last.
   [[nodiscard]] std::optional<json_value> find(std::string_view key) const {
-    std::optional<json_value> found;
-    for (const json_value member : value_) {
-      if (member.name() == key) found = member;
-    }
+    const auto found = last(key);
     return found && found->is_null() ? std::nullopt : found;
   }
 
   /// Whether there is such a member, JSON's null included.
-  [[nodiscard]] bool has(std::string_view key) const {
-    for (const json_value member : value_) {
-      if (member.name() == key) return true;
-    }
-    return false;
-  }
+  [[nodiscard]] bool has(std::string_view key) const { return last(key).has_value(); }
 
   /// The member as an object. \throws format_error if it is missing or something else
   [[nodiscard]] json_object object(std::string_view key) const { return json_object(need(key), path_to(key)); }
@@ -399,6 +391,14 @@ class json_object {
   [[nodiscard]] const std::string& source_name() const noexcept { return value_.source_name(); }
 
  private:
+  [[nodiscard]] std::optional<json_value> last(std::string_view key) const {
+    std::optional<json_value> found;
+    for (const json_value member : value_) {
+      if (member.name() == key) found = member;
+    }
+    return found;
+  }
+
   [[nodiscard]] json_value need(std::string_view key) const {
     const auto member = find(key);
     if (!member) runnel::fail<format_error>(source_name(), ": ", path_to(key), " is missing");

@@ -63,8 +63,8 @@ class weight_lister {
         rows_(spelling == &weight_name::gguf ? of_.gguf_rows : head_rows::halves),
         adapters_(adapters) {
     for (const auto& active : adapters) {
-      expect(active.weights != nullptr && active.weights->layers.size() == model.weights().layers.size(),
-             "export: an adapter is not for a model of ", model.weights().layers.size(), " layers");
+      expect(active.weights != nullptr, "export: an adapter is missing");
+      model.check(*active.weights);
     }
     if (spelling == &weight_name::gguf) expect_places();
   }
