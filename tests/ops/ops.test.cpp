@@ -142,7 +142,7 @@ TEST_CASE("ops check shapes and say both") {
   const std::vector<index_t> outside{0, 3};
   CHECK_THROWS_WITH_AS((void)context(ops::select_rows{}, x, std::span<const index_t>(outside)),
                        "select_rows: row 3 of 3", shape_error);
-  CHECK_THROWS_AS((void)context.block(x, [&] { return fits; }), shape_error);
+  CHECK_THROWS_AS((void)context.block(x, [&](const auto&) { return fits; }), shape_error);
   const std::vector<std::int32_t> tokens{0, 5}, negative{-1};
   CHECK_THROWS_WITH_AS((void)context(ops::embedding{}, std::span<const std::int32_t>(tokens), weight),
                        "embedding: token id 5 is outside of the vocabulary of 5", config_error);
@@ -353,7 +353,7 @@ TEST_CASE("a stop request is seen between layers") {
   source.request_stop();
   CHECK_THROWS_AS(context.check_stop(), cancelled_error);
   const auto x = context.make(1, 1);
-  CHECK_THROWS_AS((void)context.block(x, [&] { return x; }), cancelled_error);
+  CHECK_THROWS_AS((void)context.block(x, [](const auto& in) { return in; }), cancelled_error);
 }
 
 }  // namespace

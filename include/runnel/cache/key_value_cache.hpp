@@ -41,6 +41,8 @@ struct entry_shape {
 /// is as it was. Pages hold 64 entries; truncation keeps them for reuse. Keys are stored rotated by their own position.
 class key_value_cache {
  public:
+  using value_type = float;  ///< what entries are given as
+
   key_value_cache() = default;
   /// Throws config_error unless all sizes are positive.
   explicit key_value_cache(const entry_shape& entry) : entry_(entry) {

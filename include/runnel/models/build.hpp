@@ -12,12 +12,14 @@ namespace runnel::models {
 
 namespace detail {
 
-/// Takes the modules of one decoder out of a container.
+/// Takes the modules of one decoder out of a container: a `weight_reader`, or what else gives matrices and vectors by
+/// the family's names.
+template <class Reader>
 class decoder_builder {
  public:
   using parameters = decoder::parameters;
 
-  decoder_builder(const model_config& config, const weight_reader& read, head_rows rows)
+  decoder_builder(const model_config& config, const Reader& read, head_rows rows)
       : config_(config),
         names_(find_family(&family::model_type, config.model_type, read.source()).names),
         read_(read),
@@ -43,7 +45,7 @@ class decoder_builder {
   }
 
  private:
-  using request = weight_reader::matrix_request;
+  using request = matrix_request;
 
   // Keys, values and logits are few products but carry most of what int8 inputs lose, so theirs have 16 bits.
   static constexpr index_t fine = 2;
@@ -113,7 +115,7 @@ class decoder_builder {
 
   const model_config& config_;
   const decoder_names& names_;
-  const weight_reader& read_;
+  const Reader& read_;
   index_t hidden_;
   std::vector<index_t> query_order_;
   std::vector<index_t> key_order_;

@@ -11,7 +11,7 @@
 
 #include <runnel/cache/key_value_cache.hpp>
 #include <runnel/models/module_layout.hpp>
-#include <runnel/nn/decoder_layer.hpp>
+#include <runnel/models/network.hpp>
 
 namespace runnel::models {
 
@@ -24,47 +24,23 @@ struct stream_rows {
   std::span<const nn::active_adapter<nn::inference_parameters>> adapters{};  ///< of this stream, all added up
 };
 
-/// The weights of a decoder, module by module.
-template <class Parameters>
-struct decoder_weights {
-  nn::embedding<Parameters> embedding;
-  std::vector<nn::decoder_layer<Parameters>> layers;
-  nn::rms_norm<Parameters> norm;
-  nn::linear<Parameters> head;  // its matrix is empty where the head is tied to the embedding
-};
-
 /// A decoder-only transformer. Const and shared between threads and streams; it never knows which plan runs.
 class decoder {
  public:
   using parameters = nn::inference_parameters;
 
   /// Throws format_error unless weights and config fit.
-  decoder(model_config config, decoder_weights<parameters> weights)
-      : config_(std::move(config)), weights_(std::move(weights)) {
-    validate(config_, "decoder");
-    rotary_[0] = nn::rotary(config_.rope);
-    if (config_.local_rope.dimension != 0) rotary_[1] = nn::rotary(config_.local_rope);
-    for (const auto& layer : weights_.layers) {
-      const int table = layer.attention.rotary;
-      expect<format_error>(table == nn::no_rotary || (table >= 0 && table < static_cast<int>(nn::max_rotary_tables) &&
-                                                      !rotary_[static_cast<std::size_t>(table)].empty()),
-                           "decoder: a layer turns by rotary table ", table, ", which the config lacks");
-      expect<format_error>(!layer.attention.scores.windowed || config_.sliding_window > 0,
-                           "decoder: a layer is windowed, but the config has no sliding window");
-    }
-    expect<format_error>(static_cast<index_t>(weights_.layers.size()) == config_.num_hidden_layers,
-                         "decoder: expected ", config_.num_hidden_layers, " layers, found ", weights_.layers.size());
-  }
+  decoder(model_config config, decoder_weights<parameters> weights) : network_(std::move(config), std::move(weights)) {}
 
-  [[nodiscard]] const model_config& config() const noexcept { return config_; }
-  [[nodiscard]] const decoder_weights<parameters>& weights() const noexcept { return weights_; }
+  [[nodiscard]] const model_config& config() const noexcept { return network_.config(); }
+  [[nodiscard]] const decoder_weights<parameters>& weights() const noexcept { return network_.weights(); }
 
   /// An empty cache for one stream. Stored as bf16 it takes half the memory, and keys and values are rounded. `context`
   /// is how many positions the stream may use (0: the model's): families with a rotary table for long contexts choose
   /// by it, once.
   [[nodiscard]] cache::key_value_cache make_cache(cache::storage_type type = cache::storage_type::f32,
                                                   index_t context = 0) const {
-    return cache::key_value_cache(entry_shape(type, context == 0 ? config_.max_position_embeddings : context));
+    return cache::key_value_cache(entry_shape(type, context == 0 ? config().max_position_embeddings : context));
   }
 
   /// One fused pass over the rows of any number of streams: stores their keys and values and gives logits
@@ -95,7 +71,7 @@ class decoder {
 
   /// Throws config_error unless the adapter fits this decoder.
   void check(const nn::adapter<parameters>& adapter) const {
-    expect(adapter.layers.size() == weights_.layers.size(), "adapter: expected ", weights_.layers.size(),
+    expect(adapter.layers.size() == weights().layers.size(), "adapter: expected ", weights().layers.size(),
            " layers as the model has, found ", adapter.layers.size());
     const auto fits = [](const nn::low_rank<parameters>& change, index_t outputs, index_t inputs) {
       const auto none_or = [&](const tensor<float, 1>& bias) { return bias.size() == 0 || bias.size() == outputs; };
@@ -106,24 +82,24 @@ class decoder {
     };
     for (std::size_t i = 0; i < adapter.layers.size(); ++i) {
       for (const adapted_module which : all_modules) {
-        const auto& base = module_of(weights_.layers[i], which).weight;
+        const auto& base = module_of(weights().layers[i], which).weight;
         fits(adapter.layers[i][static_cast<std::size_t>(which)], base.outputs(), base.inputs());
       }
     }
-    fits(adapter.head, config_.vocab_size, config_.hidden_size);
+    fits(adapter.head, config().vocab_size, config().hidden_size);
   }
 
   /// What `mode` comes to with this model's weights: int8 is bf16 or f32 where nothing is quantised.
   [[nodiscard]] ops::compute_mode effective(ops::compute_mode mode) const noexcept {
-    const auto format =
-        weights_.layers.empty() ? weights_.embedding.weight.format() : weights_.layers.front().mlp.gate.weight.format();
+    const auto format = weights().layers.empty() ? weights().embedding.weight.format()
+                                                 : weights().layers.front().mlp.gate.weight.format();
     return ops::effective_compute(mode, format);
   }
 
   /// Bytes of all weights as they lie in memory.
   [[nodiscard]] std::size_t weight_bytes() const noexcept {
-    std::size_t total = weights_.embedding.weight.bytes() + weights_.head.weight.bytes();
-    for (const auto& layer : weights_.layers) {
+    std::size_t total = weights().embedding.weight.bytes() + weights().head.weight.bytes();
+    for (const auto& layer : weights().layers) {
       for (const auto* matrix : {&layer.attention.query, &layer.attention.key, &layer.attention.value,
                                  &layer.attention.output, &layer.mlp.gate, &layer.mlp.up, &layer.mlp.down}) {
         total += matrix->weight.bytes();
@@ -134,10 +110,9 @@ class decoder {
 
  private:
   using lengths = std::array<index_t, num_groups>;
-  using adapted = nn::adapted_rows<parameters>;
 
   [[nodiscard]] cache::entry_shape entry_shape(cache::storage_type type, index_t context) const noexcept {
-    return {config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim, type, context};
+    return {config().num_hidden_layers, config().num_key_value_heads, config().head_dim, type, context};
   }
 
   /// Checks a stream's rows against its cache; gives the lengths of its groups after the pass.
@@ -146,18 +121,18 @@ class decoder {
     expect(static_cast<index_t>(stream.tokens.size()) == rows.size(), "forward: ", rows.size(), " rows but ",
            stream.tokens.size(), " tokens");
     for (const std::int32_t id : stream.tokens) {
-      expect(id >= 0 && id < config_.vocab_size, "forward: token id ", id, " is outside of the vocabulary of ",
-             config_.vocab_size);
+      expect(id >= 0 && id < config().vocab_size, "forward: token id ", id, " is outside of the vocabulary of ",
+             config().vocab_size);
     }
     const cache::entry_shape& entry = stream.cache->entry();
     expect(entry == entry_shape(entry.storage, entry.context), "forward: the cache holds ", entry.layers, " layers of ",
-           entry.kv_heads, " heads of ", entry.head_dim, ", the model has ", config_.num_hidden_layers, " of ",
-           config_.num_key_value_heads, " of ", config_.head_dim);
-    expect(rows.empty() || rows.window() == config_.sliding_window, "forward: the model has a sliding window of ",
-           config_.sliding_window, " (0: none), the rows one of ", rows.window());
+           entry.kv_heads, " heads of ", entry.head_dim, ", the model has ", config().num_hidden_layers, " of ",
+           config().num_key_value_heads, " of ", config().head_dim);
+    expect(rows.empty() || rows.window() == config().sliding_window, "forward: the model has a sliding window of ",
+           config().sliding_window, " (0: none), the rows one of ", rows.window());
     for (const auto& active : stream.adapters) {
-      expect(active.weights != nullptr && active.weights->layers.size() == weights_.layers.size(),
-             "forward: an adapter is not for a model of ", config_.num_hidden_layers, " layers");
+      expect(active.weights != nullptr && active.weights->layers.size() == weights().layers.size(),
+             "forward: an adapter is not for a model of ", config().num_hidden_layers, " layers");
     }
     lengths after{};
     for (std::size_t g = 0; g < num_groups; ++g) after[g] = stream.cache->size(static_cast<group>(g));
@@ -181,58 +156,20 @@ class decoder {
   }
 
   [[nodiscard]] tensor_view<const float, 2> run(ops::eval& context, std::span<const stream_rows> streams) const {
-    using stream_type = nn::attention_stream<cache::key_value_cache>;
-    std::size_t num_rows = 0, num_wanted = 0;
-    for (const auto& stream : streams) {
-      num_rows += stream.tokens.size();
-      num_wanted += stream.logit_rows.size();
-    }
-    const std::span<std::int32_t> tokens(context.memory.take<std::int32_t>(num_rows), num_rows);
-    const std::span<index_t> wanted(context.memory.take<index_t>(num_wanted), num_wanted);
-    const std::span<stream_type> parts(context.memory.take<stream_type>(streams.size()), streams.size());
-    const std::span<adapted> adapters(context.memory.take<adapted>(streams.size()), streams.size());
-    const std::span<adapted> head_adapters(context.memory.take<adapted>(streams.size()), streams.size());
-    num_rows = num_wanted = 0;
+    using part = network_part<parameters, cache::key_value_cache>;
+    const std::span<part> parts(context.memory.take<part>(streams.size()), streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
-      const auto& stream = streams[i];
-      const auto first = static_cast<index_t>(num_rows);
-      std::copy(stream.tokens.begin(), stream.tokens.end(), tokens.begin() + first);
-      num_rows += stream.tokens.size();
-      adapters[i] = {first, first + stream.rows->size(), stream.adapters};
-      head_adapters[i] = {static_cast<index_t>(num_wanted), static_cast<index_t>(num_wanted + stream.logit_rows.size()),
-                          stream.adapters};
-      for (const index_t row : stream.logit_rows) {
-        expect(row >= 0 && row < stream.rows->size(), "forward: logits of row ", row, " of ", stream.rows->size());
-        wanted[num_wanted++] = first + row;
-      }
-      parts[i] = {stream.rows, {}, stream.cache, first};
-      for (std::size_t table = 0; table < rotary_.size(); ++table) {
-        if (rotary_[table].empty()) continue;
-        parts[i].angles[table] = rotary_[table](context, *stream.rows, stream.cache->entry().context);
-      }
+      const auto& from = streams[i];
+      parts[i] = {from.rows, from.tokens, from.cache, from.cache->entry().context, from.logit_rows, from.adapters};
     }
-    auto x = weights_.embedding(context, tokens);
-    for (index_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
-      x = context.block(x, [&] {
-        return weights_.layers[static_cast<std::size_t>(layer)](context, x, std::span<const stream_type>(parts),
-                                                                std::span<const adapted>(adapters), layer);
-      });
-    }
+    const auto x = network_.hidden(context, std::span<const part>(parts));
     context.check_stop();
-    if (wanted.empty()) return {};
-    const auto last = weights_.norm(context, context(ops::select_rows{}, x, std::span<const index_t>(wanted)));
-    const bool tied = weights_.head.weight.outputs() == 0;
-    const auto logits = tied ? context(ops::product{}, last, weights_.embedding.weight) : weights_.head(context, last);
-    nn::adapt<parameters>(
-        context, last, logits, std::span<const adapted>(head_adapters),
-        [](const auto& active) -> auto& { return active.weights->head; });
-    return config_.final_logit_softcapping > 0 ? context(ops::soft_cap{config_.final_logit_softcapping}, logits)
-                                               : logits;
+    const auto last = network_.last_rows(context, x, std::span<const part>(parts));
+    if (last.size(0) == 0) return {};
+    return network_.logits(context, last, network_.last_adapters(context, std::span<const part>(parts)));
   }
 
-  model_config config_;
-  decoder_weights<parameters> weights_;
-  std::array<nn::rotary, nn::max_rotary_tables> rotary_;
+  network<parameters> network_;
 };
 
 }  // namespace runnel::models

@@ -16,6 +16,17 @@
 
 namespace runnel::models {
 
+/// What is wanted of a stored matrix.
+struct matrix_request {
+  index_t outputs = 0;
+  index_t inputs = 0;
+  std::span<const index_t> row_order = {};  ///< output n is row `row_order[n]`; empty: row n
+  index_t byte_planes = 1;                  ///< that inputs of int8 products are rounded to
+  index_t first_row = 0;                    ///< where the wanted rows begin in a matrix that holds several
+  index_t stored_rows = 0;                  ///< rows of that matrix; 0: `outputs`
+  std::string_view part = ".weight";        ///< what follows the name
+};
+
 /// Takes weights out of a container by the family's names, checks their shapes and packs them. One thread at a time.
 class weight_reader {
  public:
@@ -42,17 +53,6 @@ class weight_reader {
   [[nodiscard]] const io::stored_tensor* find(const weight_name& name, std::string_view part, index_t layer) const {
     return find_(spelled(name, part, layer));
   }
-
-  /// What is wanted of a stored matrix.
-  struct matrix_request {
-    index_t outputs = 0;
-    index_t inputs = 0;
-    std::span<const index_t> row_order = {};  ///< output n is row `row_order[n]`; empty: row n
-    index_t byte_planes = 1;                  ///< that inputs of int8 products are rounded to
-    index_t first_row = 0;                    ///< where the wanted rows begin in a matrix that holds several
-    index_t stored_rows = 0;                  ///< rows of that matrix; 0: `outputs`
-    std::string_view part = ".weight";        ///< what follows the name
-  };
 
   /// The weight matrix [outputs, inputs], packed. Throws format_error naming file and tensor if it is missing, of
   /// another shape, or in a format without codec.

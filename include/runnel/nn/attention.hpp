@@ -23,7 +23,7 @@ inline constexpr int no_rotary = -1;
 template <class KeyStore>
 struct attention_stream {
   const row_table* rows = nullptr;
-  std::array<ops::rotary_angles, max_rotary_tables> angles;
+  std::array<ops::basic_rotary_angles<typename KeyStore::value_type>, max_rotary_tables> angles;
   KeyStore* store = nullptr;
   index_t first = 0;
 };

@@ -58,9 +58,9 @@ struct decoder_layer {
                                 std::span<const attention_stream<KeyStore>> streams,
                                 std::span<const adapted_rows<Parameters>> adapted, index_t index) const {
     const auto attention_out = attention(context, attention_norm(context, x), streams, adapted, index);
-    const auto attended = context(ops::add{}, x, attention_post_norm(context, attention_out));
+    const auto attended = context(ops::add{}, x, context.drop(attention_post_norm(context, attention_out)));
     const auto mlp_out = mlp(context, mlp_norm(context, attended), adapted, index);
-    return context(ops::add{}, attended, mlp_post_norm(context, mlp_out));
+    return context(ops::add{}, attended, context.drop(mlp_post_norm(context, mlp_out)));
   }
 };
 

@@ -43,15 +43,18 @@ struct eval_options {
   instruction_set instructions = best_instruction_set;
 };
 
-/// The context of inference: runs an op's `forward` at once, with memory that is reused from step to step and no tape.
-/// One per session; one thread at a time.
+/// The context of inference (`eval`): runs an op's `forward` at once, with memory that is reused from step to step and
+/// no tape. One per session; one thread at a time.
 ///
 /// Modules are written over a context: `context(op, inputs...)` runs the op here, and records it on a tape in training.
-class eval {
+/// `T` is what values are: float, or double where gradients are checked.
+template <class T>
+class basic_eval {
  public:
-  using value = tensor_view<float, 2>;  ///< [rows, features]
+  using value = tensor_view<T, 2>;         ///< [rows, features]
+  using vector = tensor_view<const T, 1>;  ///< a bias or the weight of a norm; may be empty
 
-  explicit eval(const eval_options& options = {}) : team(options.threads), options_(options) {
+  explicit basic_eval(const eval_options& options = {}) : team(options.threads), options_(options) {
     expect(compiled(options.instructions), "instruction set ", runnel::name_of(options.instructions),
            " is not part of this build");
   }
@@ -65,7 +68,7 @@ class eval {
 
   /// A new value for this step, contents unset.
   [[nodiscard]] value make(index_t rows, index_t features) {
-    return {memory.take<float>(static_cast<std::size_t>(rows * features)), {rows, features}};
+    return {memory.take<T>(static_cast<std::size_t>(rows * features)), {rows, features}};
   }
 
   /// Runs `f(row, Arch)` for every row, in parallel where `work` (elements touched a row) makes it worth a hand-over.
@@ -80,17 +83,30 @@ class eval {
     });
   }
 
-  /// Runs one layer `f() -> value` and keeps its result in `x`, giving back all other memory it took.
+  /// Runs `f(begin, end, Arch)` over pieces of [0, count), each a multiple of 64 long (but the last), in parallel.
+  template <class F>
+  void for_each_part(index_t count, F&& f) {
+    constexpr index_t grain = 64;
+    simd::with_arch(options_.instructions, [&]<class Arch>(Arch arch) {
+      team.parallel_for((count + grain - 1) / grain, 1,
+                        [&](index_t begin, index_t end, int) { f(begin * grain, std::min(end * grain, count), arch); });
+    });
+  }
+
+  /// Runs one layer `f(x) -> value` and keeps its result in `x`, giving back all other memory it took.
   template <class F>
   value block(const value& x, F&& f) {
     check_stop();
     const auto scope = memory.mark();
-    const value y = std::forward<F>(f)();
+    const value y = std::forward<F>(f)(x);
     expect_shape(y.shape(), x.shape(), "block");
     std::copy(y.data(), y.data() + y.size(), x.data());
     memory.release(scope);
     return x;
   }
+
+  /// Where training drops elements at random: inference does not.
+  [[nodiscard]] const value& drop(const value& x) const noexcept { return x; }
 
   /// Throws cancelled_error if a stop was requested. Called between layers.
   void check_stop() const { expect<cancelled_error>(!stop.stop_requested(), "stopped by the caller"); }
@@ -103,6 +119,20 @@ class eval {
   static bool compiled(instruction_set which) noexcept { return simd::compiled(which); }
 
   eval_options options_;
+};
+
+using eval = basic_eval<float>;
+
+/// An input or result of an op on its way back: the value it had, and the gradient of the loss with respect to it. An
+/// op's `backward` takes these in the places of what its `forward` took and gave (the result first), reads the result's
+/// gradient and brings the inputs' up to date.
+template <class T, std::size_t Rank = 2>
+struct dual {
+  tensor_view<const T, Rank> value;
+  tensor_view<T, Rank> gradient;  ///< empty: not wanted (frozen weights)
+  bool fresh = false;             ///< the gradient's contents are unset: to be written, not added to
+
+  [[nodiscard]] bool wanted() const noexcept { return gradient.data() != nullptr; }
 };
 
 }  // namespace runnel::ops

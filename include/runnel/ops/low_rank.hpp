@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <runnel/ops/elementwise.hpp>
 #include <runnel/ops/product.hpp>
 
 namespace runnel::ops {
@@ -11,30 +12,25 @@ struct add_low_rank {
 
   /// `y` is [rows, outputs], `x` [rows, inputs]; `change` has `down` [rank, inputs], `up` [outputs, rank] (both may be
   /// empty) and the vectors `up_bias` and `bias` (each may be empty). Throws shape_error if they do not fit.
-  template <class LowRank>
-  eval::value forward(eval& context, const eval::value& y, const eval::value& x, const LowRank& change) const {
+  template <class T, class LowRank>
+  auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& y, const typename basic_eval<T>::value& x,
+               const LowRank& change) const {
     const auto scope = context.memory.mark();
-    if (change.down.outputs() != 0) {
-      const auto inner = context(product{}, x, change.down);
-      add_scaled(context, y, context(product{}, inner, change.up, change.up_bias));
-    }
-    if (change.bias.size() != 0) {
-      expect<shape_error>(change.bias.size() == y.size(1), "add_low_rank: bias has ", change.bias.size(),
-                          " features, the output ", y.size(1));
-      context.for_each_row(y.size(0), y.size(1), [&]<class Arch>(index_t row, Arch) {
-        kernels::add<Arch>(y.row(row).data(), change.bias.data(), y.size(1), y.row(row).data());
-      });
-    }
+    record(context, y, x, change);
     context.memory.release(scope);
     return y;
   }
 
- private:
-  void add_scaled(eval& context, const eval::value& y, const eval::value& change) const {
-    expect_shape(change.shape(), y.shape(), "add_low_rank");
-    context.for_each_row(y.size(0), 2 * y.size(1), [&]<class Arch>(index_t row, Arch) {
-      kernels::add_scaled<Arch>(y.row(row).data(), scale, change.row(row).data(), y.size(1));
-    });
+  /// The same in ops that a tape knows.
+  template <class Context, class LowRank>
+  auto record(Context& context, const typename Context::value& y, const typename Context::value& x,
+              const LowRank& change) const {
+    if (change.down.outputs() != 0) {
+      const auto inner = context(product{}, context.drop(x), change.down);
+      context(add_scaled{scale}, y, context(product{}, inner, change.up, change.up_bias));
+    }
+    if (change.bias.size() != 0) context(add_bias{}, y, change.bias);
+    return y;
   }
 };
 

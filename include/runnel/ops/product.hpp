@@ -8,6 +8,8 @@
 
 #include <runnel/kernels/elementwise.hpp>
 #include <runnel/kernels/product_int8.hpp>
+#include <runnel/ops/dense_product.hpp>
+#include <runnel/ops/elementwise.hpp>
 #include <runnel/ops/eval.hpp>
 #include <runnel/ops/prepared_matrix.hpp>
 
@@ -170,6 +172,11 @@ struct products {
     return out;
   }
 
+  /// The same one by one, for a tape.
+  template <class Context, class... Projections>
+  [[nodiscard]] auto record(Context& context, const typename Context::value& x,
+                            const Projections&... projections) const;
+
  private:
   friend struct product;
 
@@ -198,7 +205,33 @@ struct product {
     products::run(context, {&task, 1});
     return task.y;
   }
+
+  /// The same for a matrix as it lies in memory (training). Throws shape_error if the inputs do not fit.
+  template <class T>
+  [[nodiscard]] auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x,
+                             const std::type_identity_t<tensor_view<const T, 2>>& weight,
+                             typename basic_eval<T>::vector bias = {}) const {
+    expect<shape_error>(x.size(1) == weight.size(1), "product: input has ", x.size(1), " features, the weight takes ",
+                        weight.size(1));
+    expect<shape_error>(bias.data() == nullptr || bias.size() == weight.size(0), "product: bias has ", bias.size(),
+                        " features, the weight gives ", weight.size(0));
+    const auto y = context.make(x.size(0), weight.size(0));
+    detail::dense_forward(context, x, weight, bias, y);
+    return y;
+  }
+  template <class T>
+  void backward(basic_eval<T>& context, const dual<T>& y, const dual<T>& x, const dual<T>& weight,
+                const dual<T, 1>& bias = {}) const {
+    detail::dense_backward(context, y.gradient, x, weight);
+    if (bias.wanted()) add_bias{}.backward(context, y, {}, bias);
+  }
 };
+
+template <class Context, class... Projections>
+auto products::record(Context& context, const typename Context::value& x, const Projections&... projections) const {
+  return std::array<typename Context::value, sizeof...(Projections)>{
+      context(product{}, x, projections.weight, projections.bias)...};
+}
 
 /// activation(gate(x)) * up(x), both products and the rest in one hand-over: [rows, inputs] to [rows, outputs].
 struct gated_product {
@@ -208,6 +241,14 @@ struct gated_product {
   template <class Projection>
   eval::value forward(eval& context, const eval::value& x, const Projection& gate, const Projection& up) const {
     return forward(context, x, gate.weight, gate.bias, up.weight, up.bias);
+  }
+
+  /// The same in steps that a tape knows.
+  template <class Context, class Projection>
+  [[nodiscard]] auto record(Context& context, const typename Context::value& x, const Projection& gate,
+                            const Projection& up) const {
+    const auto gates = context(product{}, x, gate.weight, gate.bias);
+    return context(gated_activation{kind}, gates, context(product{}, x, up.weight, up.bias));
   }
 
  private:
@@ -251,6 +292,33 @@ struct embedding {
       }
     }
     return y;
+  }
+
+  /// The same for a matrix as it lies in memory (training).
+  template <class T>
+  [[nodiscard]] auto forward(basic_eval<T>& context, std::span<const std::int32_t> ids,
+                             const std::type_identity_t<tensor_view<const T, 2>>& weight) const {
+    const auto y = context.make(static_cast<index_t>(ids.size()), weight.size(1));
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      expect(ids[i] >= 0 && ids[i] < weight.size(0), "embedding: token id ", ids[i],
+             " is outside of the vocabulary of ", weight.size(0));
+      const T* from = weight.data() + ids[i] * weight.strides()[0];
+      const auto row = y.row(static_cast<index_t>(i));
+      for (std::size_t f = 0; f < row.size(); ++f) row[f] = from[f] * static_cast<T>(scale);
+    }
+    return y;
+  }
+  template <class T>
+  void backward(basic_eval<T>& context, const dual<T>& y, std::span<const std::int32_t> ids,
+                const dual<T>& weight) const {
+    if (!weight.wanted()) return;
+    context.for_each_part(y.gradient.size(1), [&]<class Arch>(index_t begin, index_t end, Arch) {
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        T* const to = weight.gradient.data() + ids[i] * weight.gradient.strides()[0] + begin;
+        kernels::add_scaled<Arch>(to, static_cast<T>(scale), y.gradient.row(static_cast<index_t>(i)).data() + begin,
+                                  end - begin);
+      }
+    });
   }
 };
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include <runnel/kernels/elementwise.hpp>
+#include <runnel/kernels/elementwise_backward.hpp>
 #include <runnel/ops/eval.hpp>
 #include <runnel/position/row_table.hpp>
 
@@ -13,14 +14,17 @@ namespace runnel::ops {
 
 /// Cosines and sines of one pass over one stream, [rows, rotary / 2] each: the rows' own positions (for keys), and the
 /// queries' positions in the frame of every segment. Segments without an offset share the rows' own.
-struct rotary_angles {
+template <class T>
+struct basic_rotary_angles {
   struct table {
-    eval::value cosines;
-    eval::value sines;
+    tensor_view<T, 2> cosines;
+    tensor_view<T, 2> sines;
   };
   table own;
   std::array<table, num_groups> toward;
 };
+
+using rotary_angles = basic_rotary_angles<float>;
 
 /// Tables for rotary position embedding (paper Appendix D.1, eq. 1): angle = position x frequency, taken in double; the
 /// position may be fractional and never passes through a narrower type.
@@ -28,8 +32,9 @@ struct rotary_table {
   std::span<const double> frequencies;  // [rotary / 2]
   double magnitude = 1;                 // attention factor of yarn and longrope
 
-  rotary_angles forward(eval& context, const row_table& rows) const {
-    rotary_angles out;
+  template <class T>
+  [[nodiscard]] basic_rotary_angles<T> forward(basic_eval<T>& context, const row_table& rows) const {
+    basic_rotary_angles<T> out;
     out.own = fill(context, rows, {});
     for (std::size_t s = 0; s < row_table::num_segments(); ++s) {
       const auto& offsets = rows.toward(s).offsets;
@@ -40,9 +45,10 @@ struct rotary_table {
   }
 
  private:
-  rotary_angles::table fill(eval& context, const row_table& rows, std::span<const double> offsets) const {
+  template <class T>
+  [[nodiscard]] auto fill(basic_eval<T>& context, const row_table& rows, std::span<const double> offsets) const {
     const auto half = static_cast<index_t>(frequencies.size());
-    const rotary_angles::table out{context.make(rows.size(), half), context.make(rows.size(), half)};
+    const typename basic_rotary_angles<T>::table out{context.make(rows.size(), half), context.make(rows.size(), half)};
     const auto values = rows.values();
     context.team.parallel_for(rows.size(), 16, [&](index_t begin, index_t end, int) {
       for (index_t row = begin; row < end; ++row) {
@@ -50,8 +56,8 @@ struct rotary_table {
         const double position = values[at] + (offsets.empty() ? 0.0 : offsets[at]);
         for (index_t i = 0; i < half; ++i) {
           const double angle = position * frequencies[static_cast<std::size_t>(i)];
-          out.cosines(row, i) = static_cast<float>(magnitude * std::cos(angle));
-          out.sines(row, i) = static_cast<float>(magnitude * std::sin(angle));
+          out.cosines(row, i) = static_cast<T>(magnitude * std::cos(angle));
+          out.sines(row, i) = static_cast<T>(magnitude * std::sin(angle));
         }
       }
     });
@@ -64,8 +70,9 @@ struct rotary_table {
 struct rotate {
   index_t head_dim = 0;
 
-  template <class Wanted>
-  eval::value forward(eval& context, const eval::value& x, const rotary_angles::table& angles, Wanted&& wanted) const {
+  template <class T, class Wanted>
+  [[nodiscard]] auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x,
+                             const typename basic_rotary_angles<T>::table& angles, Wanted&& wanted) const {
     const auto y = context.make(x.size(0), x.size(1));
     const index_t heads = x.size(1) / head_dim;
     const index_t rotary = 2 * angles.cosines.size(1);
@@ -77,6 +84,22 @@ struct rotate {
       }
     });
     return y;
+  }
+
+  /// Adds the gradient of the result, rotated back, to x's, for the rows that were wanted.
+  template <class T, class Wanted>
+  void backward(basic_eval<T>& context, const typename basic_eval<T>::value& dy, const dual<T>& x,
+                const typename basic_rotary_angles<T>::table& angles, Wanted&& wanted) const {
+    const index_t heads = dy.size(1) / head_dim;
+    const index_t rotary = 2 * angles.cosines.size(1);
+    context.for_each_row(dy.size(0), 2 * dy.size(1), [&]<class Arch>(index_t row, Arch) {
+      if (!wanted(row)) return;
+      for (index_t h = 0; h < heads; ++h) {
+        kernels::rotate_half_backward<Arch>(dy.row(row).data() + h * head_dim, angles.cosines.row(row).data(),
+                                            angles.sines.row(row).data(), rotary, head_dim,
+                                            x.gradient.row(row).data() + h * head_dim, x.fresh);
+      }
+    });
   }
 };
 

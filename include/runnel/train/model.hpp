@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <runnel/autograd/key_store.hpp>
+#include <runnel/autograd/tape.hpp>
+#include <runnel/models/decoder.hpp>
+#include <runnel/models/map_weights.hpp>
+#include <runnel/ops/cross_entropy.hpp>
+#include <runnel/train/loss.hpp>
+
+namespace runnel::train {
+
+/// Low-rank adapters to train beside frozen weights (arXiv 2106.09685).
+struct lora_options {
+  index_t rank = 8;
+  double alpha = 16;  ///< changes are scaled by alpha / rank
+  std::vector<models::adapted_module> targets{models::all_modules.begin(), models::all_modules.end()};
+  std::uint64_t seed = 0;
+};
+
+/// A decoder in training: the very modules of inference over variables and a tape. `T` is float, or double where
+/// gradients are checked against finite differences.
+template <class T>
+class model {
+ public:
+  using parameters_type = autograd::training_parameters<T>;
+
+  /// Starts from the weights of `from`, decoded. With `lora` these are frozen and adapters are trained beside them;
+  /// else everything is trained. Throws config_error for a rank below 1.
+  explicit model(const models::decoder& from, const ops::eval_options& compute = {},
+                 const std::optional<lora_options>& lora = std::nullopt)
+      : network_(from.config(), variables_of(from)), tape_(compute) {
+    if (lora) {
+      for (auto& parameter : parameters_) parameter.train(false);
+      add_adapters(*lora);
+    }
+  }
+  model(const model&) = delete;
+  model& operator=(const model&) = delete;
+
+  [[nodiscard]] const models::model_config& config() const noexcept { return network_.config(); }
+  [[nodiscard]] autograd::parameter_list<T>& parameters() noexcept { return parameters_; }
+  [[nodiscard]] const autograd::parameter_list<T>& parameters() const noexcept { return parameters_; }
+
+  /// One forward and backward pass: adds scale times the gradient of the summed loss to the parameters' gradients.
+  /// Throws shape_error or config_error for rows, tokens or labels that do not fit.
+  batch_loss accumulate(std::span<const training_rows> batch, const step_options& options) {
+    tape_.reset({options.checkpointing, options.dropout, options.seed});
+    tape_.record(true);
+    batch_loss loss;
+    tape_.team.run([&] { loss = run(batch, {options.label_smoothing, options.scale}); });
+    return loss;
+  }
+
+  /// The loss alone, nothing dropped.
+  [[nodiscard]] batch_loss evaluate(std::span<const training_rows> batch) {
+    tape_.reset();
+    tape_.record(false);
+    batch_loss loss;
+    tape_.team.run([&] { loss = run(batch, {}); });
+    return loss;
+  }
+
+  /// Logits of all rows that predict, [labels, vocab_size], in the order of the batch: law 8's left side.
+  [[nodiscard]] std::vector<T> logits(std::span<const training_rows> batch) {
+    tape_.reset();
+    tape_.record(false);
+    std::vector<T> out;
+    tape_.team.run([&] {
+      pass now(*this, batch);
+      const auto last = now.last_rows();
+      const auto y = network_.logits(tape_, last, now.adapters(last.size(0)));
+      out.assign(y.data().data(), y.data().data() + y.data().size());
+    });
+    return out;
+  }
+
+  /// Names the first layer whose output is not finite for this batch; empty if none is.
+  [[nodiscard]] std::string first_non_finite(std::span<const training_rows> batch) {
+    tape_.reset({.watch = true});
+    tape_.record(false);
+    tape_.team.run([&] { pass(*this, batch).last_rows(); });
+    const auto found = tape_.first_non_finite_block();
+    return found ? "model.layers." + std::to_string(*found) : std::string();
+  }
+
+  /// About how many bytes a pass over `rows` rows takes beside parameters.
+  [[nodiscard]] std::size_t activation_bytes(index_t rows, bool checkpointing) const {
+    const auto& config = network_.config();
+    const index_t queries = config.num_attention_heads * config.head_dim;
+    const index_t keys = config.num_key_value_heads * config.head_dim;
+    const index_t layer = 8 * config.hidden_size + 2 * queries + 6 * keys + 3 * config.intermediate_size;
+    const index_t layers = config.num_hidden_layers;
+    const index_t kept = checkpointing ? layer + 2 * layers * config.hidden_size : layers * layer;
+    const index_t head = 2 * std::min(rows, loss_rows) * config.vocab_size;
+    return sizeof(T) * static_cast<std::size_t>(rows * (kept + layer) + head);
+  }
+
+  /// Bytes that the last pass took beside parameters.
+  [[nodiscard]] std::size_t tape_bytes() const noexcept { return tape_.capacity(); }
+
+  /// The decoder as it stands, for inference and the exporters; adapters are not part of it.
+  [[nodiscard]] models::decoder to_decoder() const {
+    using inference = nn::inference_parameters;
+    const auto matrix = [](const models::weight_place& place, const autograd::matrix_parameter<T>& from) {
+      return prepared(from, place.is_fine ? 2 : 1);
+    };
+    const auto vector = [](const models::weight_place&, const autograd::vector_parameter<T>& from) {
+      return copied(from);
+    };
+    return {network_.config(), models::map_weights<inference>(network_.config(), network_.weights(), matrix, vector)};
+  }
+
+  /// The adapters as they stand; empty if none are trained.
+  [[nodiscard]] nn::adapter<nn::inference_parameters> to_adapter() const {
+    nn::adapter<nn::inference_parameters> out;
+    for (const auto& layer : adapter_.layers) {
+      auto& to = out.layers.emplace_back();
+      for (std::size_t i = 0; i < layer.size(); ++i) {
+        if (layer[i].empty()) continue;
+        to[i].down = prepared(layer[i].down, 1);
+        to[i].up = prepared(layer[i].up, 1);
+        to[i].scale = layer[i].scale;
+      }
+    }
+    return out;
+  }
+
+ private:
+  using key_store = autograd::key_store<T>;
+  using part = models::network_part<parameters_type, key_store>;
+  using value = typename autograd::tape<T>::value;
+
+  /// Rows whose logits are in memory at a time.
+  static constexpr index_t loss_rows = 512;
+
+  /// A forward pass over a batch: its parts and their stores.
+  struct pass {
+    pass(model& of, std::span<const training_rows> batch) : of_(of) {
+      const auto& config = of.config();
+      stores_.reserve(batch.size());
+      for (const training_rows& rows : batch) {
+        std::array<index_t, num_groups> counts{};
+        for (index_t row = 0; row < rows.rows.size(); ++row) {
+          const auto at = static_cast<std::size_t>(row);
+          index_t& count = counts[static_cast<std::size_t>(rows.rows.groups()[at])];
+          count = std::max(count, rows.rows.storage()[at] + 1);
+        }
+        check(config, rows, counts);
+        stores_.emplace_back(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, counts,
+                             of.tape_.memory);
+        parts_.push_back(
+            {&rows.rows, rows.tokens, &stores_.back(), config.max_position_embeddings, rows.logit_rows, of.active()});
+      }
+    }
+
+    value last_rows() {
+      const auto x = of_.network_.hidden(of_.tape_, std::span<const part>(parts_));
+      return of_.network_.last_rows(of_.tape_, x, std::span<const part>(parts_));
+    }
+
+    /// All rows have the same adapters.
+    [[nodiscard]] std::span<const nn::adapted_rows<parameters_type>> adapters(index_t rows) {
+      all_ = {0, rows, of_.active()};
+      return {&all_, 1};
+    }
+
+   private:
+    static void check(const models::model_config& config, const training_rows& rows,
+                      const std::array<index_t, num_groups>& counts) {
+      expect(rows.tokens.size() == static_cast<std::size_t>(rows.rows.size()), "train: ", rows.rows.size(),
+             " rows but ", rows.tokens.size(), " tokens");
+      expect(rows.labels.size() == rows.logit_rows.size(), "train: ", rows.logit_rows.size(), " rows predict, but ",
+             rows.labels.size(), " labels");
+      expect(rows.rows.empty() || rows.rows.window() == config.sliding_window,
+             "train: the model has a sliding window of ", config.sliding_window, " (0: none), the rows one of ",
+             rows.rows.window());
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        for (const key_range range : rows.rows.toward(s).ranges) {
+          expect(range.begin >= 0 && range.end <= counts[s], "train: a row sees keys [", range.begin, ", ", range.end,
+                 ") of ", counts[s]);
+        }
+      }
+    }
+
+    model& of_;
+    std::vector<key_store> stores_;
+    std::vector<part> parts_;
+    nn::adapted_rows<parameters_type> all_;
+  };
+
+  batch_loss run(std::span<const training_rows> batch, const ops::cross_entropy& how) {
+    pass now(*this, batch);
+    std::vector<std::int32_t> labels;
+    for (const training_rows& rows : batch) labels.insert(labels.end(), rows.labels.begin(), rows.labels.end());
+    const value last = now.last_rows();
+    std::vector<kernels::cross_entropy_row> found(labels.size());
+    if (tape_.recording()) tape_.hold(last);
+    const index_t count = last.size(0);
+    for (index_t first = 0; first < count; first += loss_rows) {
+      const index_t end = std::min(first + loss_rows, count);
+      const auto start = tape_.mark();
+      const auto size = static_cast<std::size_t>(end - first);
+      const value y = network_.logits(tape_, last.slice(first, end), now.adapters(end - first));
+      tape_(how, y, std::span<const std::int32_t>(labels).subspan(static_cast<std::size_t>(first), size),
+            std::span(found).subspan(static_cast<std::size_t>(first), size));
+      tape_.backward(start);
+    }
+    tape_.backward();
+    batch_loss loss;
+    for (const auto& row : found) {
+      loss += {row.loss, row.nll, 1, row.likeliest_is_right ? 1 : 0};
+    }
+    return loss;
+  }
+
+  models::decoder_weights<parameters_type> variables_of(const models::decoder& from) {
+    const auto add = [&](std::string name, shape<2> sizes, bool is_vector) -> autograd::parameter<T>& {
+      auto& out = parameters_.emplace_back();
+      out.name = std::move(name);
+      out.values = tensor<T, 2>(sizes);
+      out.is_vector = is_vector;
+      out.train(true);
+      return out;
+    };
+    const auto matrix = [&](const models::weight_place& place, const ops::prepared_matrix& weight) {
+      auto& out = add(place.name, {weight.outputs(), weight.inputs()}, false);
+      std::vector<float> row(static_cast<std::size_t>(weight.inputs()));
+      for (index_t n = 0; n < weight.outputs(); ++n) {
+        weight.decode_row(n, row);
+        std::copy(row.begin(), row.end(), out.values.view().row(n).begin());
+      }
+      return autograd::matrix_parameter<T>(out);
+    };
+    const auto vector = [&](const models::weight_place& place, const tensor<float, 1>& weight) {
+      auto& out = add(place.name, {1, weight.size()}, true);
+      std::copy(weight.data(), weight.data() + weight.size(), out.values.data());
+      return autograd::vector_parameter<T>(out);
+    };
+    return models::map_weights<parameters_type>(from.config(), from.weights(), matrix, vector);
+  }
+
+  void add_adapters(const lora_options& options) {
+    expect(options.rank >= 1, "lora: expected a rank of at least 1, found ", options.rank);
+    random_stream random(options.seed);
+    adapter_.layers.resize(network_.weights().layers.size());
+    for (std::size_t i = 0; i < adapter_.layers.size(); ++i) {
+      for (const models::adapted_module which : options.targets) {
+        const auto& base = models::module_of(network_.weights().layers[i], which).weight;
+        auto& to = adapter_.layers[i][static_cast<std::size_t>(which)];
+        const auto name = models::layout_of(config(), {}, which).name.hugging_face;
+        const std::string stem = models::with_layer(name, static_cast<index_t>(i));
+        to.down = low_rank_matrix(stem + ".lora_A.weight", {options.rank, base.inputs()});
+        to.up = low_rank_matrix(stem + ".lora_B.weight", {base.outputs(), options.rank});
+        to.scale = static_cast<float>(options.alpha / static_cast<double>(options.rank));
+        const double bound = 1 / std::sqrt(static_cast<double>(base.inputs()));
+        for (T& number : parameters_[parameters_.size() - 2].values.values()) {
+          number = static_cast<T>((2 * random.uniform() - 1) * bound);
+        }
+      }
+    }
+    active_ = {&adapter_, 1};
+    has_adapter_ = true;
+  }
+
+  [[nodiscard]] autograd::matrix_parameter<T> low_rank_matrix(std::string name, shape<2> sizes) {
+    auto& out = parameters_.emplace_back();
+    out.name = std::move(name);
+    out.values = tensor<T, 2>(sizes);
+    out.train(true);
+    return autograd::matrix_parameter<T>(out);
+  }
+
+  [[nodiscard]] std::span<const nn::active_adapter<parameters_type>> active() const noexcept {
+    return {&active_, has_adapter_ ? std::size_t{1} : std::size_t{0}};
+  }
+
+  [[nodiscard]] static ops::prepared_matrix prepared(const autograd::matrix_parameter<T>& from, index_t planes) {
+    const auto numbers = from.value();
+    const std::vector<float> values(numbers.data(), numbers.data() + numbers.size());
+    return ops::prepared_matrix::prepare(
+        {quant::weight_format::f32, from.outputs(), from.inputs(), std::as_bytes(std::span(values)), {}, planes});
+  }
+
+  [[nodiscard]] static tensor<float, 1> copied(const autograd::vector_parameter<T>& from) {
+    tensor<float, 1> out({from.size()});
+    const auto numbers = from.value();
+    for (index_t i = 0; i < from.size(); ++i) out(i) = static_cast<float>(numbers(i));
+    return out;
+  }
+
+  autograd::parameter_list<T> parameters_;
+  models::network<parameters_type> network_;
+  nn::adapter<parameters_type> adapter_;
+  nn::active_adapter<parameters_type> active_;
+  bool has_adapter_ = false;
+  autograd::tape<T> tape_;
+};
+
+}  // namespace runnel::train
