@@ -87,15 +87,18 @@ class row_table {
   }
 
   /// Appends target row p: causal over the target; sees source rows [0, c(p+1)) or [0, c(p)) as the rules say, or
-  /// [0, `visible_source`) where given (full re-encoding: what is read now, for every row).
+  /// [0, `visible_source`) where given (full re-encoding: what is read now, for every row). A row of a copy of the
+  /// target prefix is stored, and sees that copy, from `first_key` on; its position is that of row p all the same.
   void add_target(const row_rules& rules, const arrivals& when, index_t p,
-                  std::optional<index_t> visible_source = std::nullopt) {
+                  std::optional<index_t> visible_source = std::nullopt, index_t first_key = 0) {
     const target_position own = position_of_target(rules.positions, when, p);
     const index_t limit = visible_source.value_or(when.c(rules.sees_until_successor ? p + 1 : p));
     const double offset = offset_to_source(rules.positions, limit).tokens();
-    const window_begins from =
+    window_begins from =
         rules.window == 0 ? window_begins{} : window_of_target(rules.positions, when, p, limit, rules.window);
-    add({group::target, own.value(), p}, {0, to_int(limit)}, offset, {0, to_int(p + 1)}, 0, from);
+    from.target += first_key;
+    const key_range seen{to_int(first_key), to_int(first_key + p + 1)};
+    add({group::target, own.value(), first_key + p}, {0, to_int(limit)}, offset, seen, 0, from);
     window_ = rules.window;
   }
 
