@@ -100,6 +100,7 @@ void check_all(subject& of, random_stream& random, const autograd::tape_options&
         };
         const double numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
         const double found = one.gradient.data()[i];
+        CAPTURE(i);
         CHECK(std::abs(found - numeric) <= 1e-6 * std::max(1.0, std::abs(found)));
       }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -83,8 +84,10 @@ TEST_CASE("a workspace grows and then stays as large as it was") {
     }
     return memory.capacity();
   };
-  const auto first = step();
+  CHECK(step() >= (std::size_t{4} << 20));
+  const auto first = step();  // in one piece, no larger than the step was
   CHECK(first >= (std::size_t{4} << 20));
+  CHECK(first <= (std::size_t{4} << 20) + 1024);
   for (int i = 0; i < 5; ++i) CHECK(step() == first);
   // A release into an earlier chunk, then more than it has left.
   memory.reset();
@@ -94,6 +97,17 @@ TEST_CASE("a workspace grows and then stays as large as it was") {
   memory.release(scope);
   (void)memory.take<std::byte>(std::size_t{2} << 20);
   CHECK(memory.capacity() == first);
+  // Steps of all sizes take no more than the largest.
+  for (std::size_t size = std::size_t{8} << 20; size > 0; size /= 3) {
+    for (const std::size_t part : {size, size / 2, size / 5}) {
+      memory.reset();
+      for (std::size_t left = size; left > 0; left -= std::min(left, part + 1)) {
+        (void)memory.take<std::byte>(std::min(left, part + 1));
+      }
+    }
+  }
+  memory.reset();
+  CHECK(memory.capacity() <= (std::size_t{8} << 20) + 1024);
 }
 
 TEST_CASE("taking nothing, and more than there is") {

@@ -68,6 +68,23 @@ TEST_CASE("every character comes back, as a value and as a key") {
   }
 }
 
+TEST_CASE("numbers come back exactly, and what JSON has no number for is null") {
+  for (const double number : {0.0, -0.0, 0.1, 1e-7, 5e-324, 1.7976931348623157e308, -123456789.125, 3.0, 1e22}) {
+    json_writer out;
+    out.value(number);
+    REQUIRE(nlohmann::json::accept(out.text()));
+    REQUIRE(nlohmann::json::parse(out.text()).get<double>() == number);
+  }
+  json_writer out;
+  out.begin_array(true);
+  out.value(std::numeric_limits<double>::infinity());
+  out.value(-std::numeric_limits<float>::infinity());
+  out.value(std::numeric_limits<double>::quiet_NaN());
+  out.value(0.1f);
+  out.end();
+  CHECK(out.text() == "[null, null, null, 0.1]");
+}
+
 TEST_CASE("what is not UTF-8 is refused") {
   for (const std::string text : {"\xFF", "a\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\x80"}) {
     const auto problem = failure<runnel::config_error>([&] {

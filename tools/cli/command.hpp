@@ -31,5 +31,6 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_inspect_command();
 [[nodiscard]] std::unique_ptr<command> make_bench_command();
 [[nodiscard]] std::unique_ptr<command> make_quantize_command();
+[[nodiscard]] std::unique_ptr<command> make_train_command();
 
 }  // namespace runnel::cli

@@ -51,6 +51,8 @@ class progress {
 
   void show(std::string_view text);
   void clear();
+  /// Whether there is a terminal to show it on.
+  [[nodiscard]] bool is_enabled() const noexcept { return enabled_; }
 
  private:
   bool enabled_ = false;

@@ -63,6 +63,12 @@ bool is_tokenizer_file(const std::filesystem::path& path) {
          std::filesystem::is_regular_file(path, problem);
 }
 
+/// Files of a Hugging Face folder that say its tokenizer, and how texts are made with it.
+constexpr std::array tokenizer_files{
+    "tokenizer.json",    "tokenizer_config.json", "tokenizer.model",        "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja",   "generation_config.json", "vocab.json",
+    "merges.txt"};
+
 }  // namespace
 
 std::filesystem::path resolve_tokenizer(const std::string& path) {
@@ -76,5 +82,16 @@ text::tokenizer_data load_vocabulary(const std::filesystem::path& path) {
 }
 
 text::tokenizer load_tokenizer(const std::filesystem::path& path) { return text::tokenizer(load_vocabulary(path)); }
+
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
+  for (const auto& file : std::filesystem::directory_iterator(from)) {
+    const auto name = file.path().filename();
+    const bool wanted = std::ranges::any_of(tokenizer_files, [&](const char* one) { return name == one; });
+    if (!wanted && name.extension() != ".tiktoken") continue;
+    std::error_code problem;
+    std::filesystem::copy_file(file.path(), to / name, problem);
+    expect<io_error>(!problem, "cannot copy '", file.path().string(), "': ", problem.message());
+  }
+}
 
 }  // namespace runnel::cli

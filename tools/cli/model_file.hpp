@@ -52,4 +52,7 @@ class model_file {
 /// The tokenizer of a model, given as `resolve_tokenizer` returns it; compiled once for all commands.
 [[nodiscard]] text::tokenizer load_tokenizer(const std::filesystem::path& path);
 
+/// Copies the files of a Hugging Face folder that say its tokenizer, and how texts are made with it. Throws io_error.
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
+
 }  // namespace runnel::cli

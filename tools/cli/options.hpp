@@ -99,6 +99,8 @@ class sampling_options {
 class format_option {
  public:
   void declare(arguments& options);
+  /// Asks for one, as the option does.
+  void choose(const std::string& name) { name_ = name; }
   /// Whether a format was asked for.
   [[nodiscard]] bool given() const noexcept { return !name_.empty(); }
   /// Gives the model the format that was asked for. Throws config_error for an unknown name and for formats of other

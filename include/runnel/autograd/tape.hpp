@@ -242,6 +242,7 @@ class tape {
       }
       if (!recording_) return out;
       records_.push_back([this, op, out, held = std::make_tuple(keep(inputs)...)]() mutable {
+        if (out.of_->gradient == nullptr) return;  // nothing came of it
         const auto y = dual_of(out);
         std::apply([&](auto&... in) { op.backward(eval_, y, dual_of(kept(in))...); }, held);
       });

@@ -13,7 +13,8 @@ namespace runnel {
 
 /// Bump allocator for the values of one step: grows while warming up, then gives out the same memory at every step.
 ///
-/// Nothing is freed one by one; `mark` and `release` bracket a scope, `reset` starts the next step. One thread.
+/// Nothing is freed one by one; `mark` and `release` bracket a scope, `reset` starts the next step, in one piece of
+/// memory as large as the largest step so far. One thread.
 class workspace {
  public:
   /// `count` elements of T, 64-byte aligned, contents unset. Valid until released or reset. Throws limit_error if the
@@ -33,6 +34,8 @@ class workspace {
     }
     std::byte* start = chunks_[chunk_].data() + used_;
     used_ += bytes;
+    taken_ += bytes;
+    most_ = std::max(most_, taken_);
     return reinterpret_cast<T*>(start);
   }
 
@@ -40,13 +43,22 @@ class workspace {
   struct marker {
     std::size_t chunk = 0;
     std::size_t used = 0;
+    std::size_t taken = 0;
   };
-  [[nodiscard]] marker mark() const noexcept { return {chunk_, used_}; }
+  [[nodiscard]] marker mark() const noexcept { return {chunk_, used_, taken_}; }
   void release(marker point) noexcept {
     chunk_ = point.chunk;
     used_ = point.used;
+    taken_ = point.taken;
   }
-  void reset() noexcept { release({}); }
+  /// Gives everything back. Pieces that came of growing become one, for steps of changing sizes would fit into ever
+  /// fewer of them.
+  void reset() {
+    release({});
+    if (chunks_.size() < 2) return;
+    chunks_.clear();
+    chunks_.push_back(aligned_buffer<std::byte>::for_overwrite(most_));
+  }
 
   /// Bytes held, used or not.
   [[nodiscard]] std::size_t capacity() const noexcept {
@@ -60,7 +72,9 @@ class workspace {
 
   std::vector<aligned_buffer<std::byte>> chunks_;
   std::size_t chunk_ = 0;
-  std::size_t used_ = 0;
+  std::size_t used_ = 0;   // of that chunk
+  std::size_t taken_ = 0;  // in all
+  std::size_t most_ = 0;
 };
 
 }  // namespace runnel

@@ -340,10 +340,8 @@ inline constexpr std::array<std::pair<std::string_view, config_reader>, families
 
 }  // namespace detail
 
-/// Reads a decoder's config from a Hugging Face `config.json`. Throws format_error naming file and key.
-[[nodiscard]] inline model_config read_hugging_face_config(const std::filesystem::path& path) {
-  const auto document = io::read_json_file(path, io::most_config_bytes);
-  const io::json_object json(document.root());
+/// A decoder's config from the members of a Hugging Face `config.json`. Throws format_error naming file and key.
+[[nodiscard]] inline model_config read_hugging_face_config(const io::json_object& json) {
   model_config config;
   config.model_type =
       find_family(&family::model_type, json.text("model_type"), message(json.source_name(), ": model_type")).model_type;
@@ -351,6 +349,12 @@ inline constexpr std::array<std::pair<std::string_view, config_reader>, families
     if (name == config.model_type) read(json, config);
   }
   return config;
+}
+
+/// Reads a decoder's config from a Hugging Face `config.json`. Throws format_error naming file and key.
+[[nodiscard]] inline model_config read_hugging_face_config(const std::filesystem::path& path) {
+  const auto document = io::read_json_file(path, io::most_config_bytes);
+  return read_hugging_face_config(io::json_object(document.root()));
 }
 
 }  // namespace runnel::models

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -63,6 +64,11 @@ class json_writer {
     } else {
       plain(std::to_string(number));
     }
+  }
+  /// The shortest digits that give the number back; null where JSON has none (NaN, infinity).
+  template <std::floating_point T>
+  void value(T number) {
+    plain(std::isfinite(number) ? message(number) : std::string("null"));
   }
 
   /// `key` and `value` in one.

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training as a user does it: runs that end, are interrupted, killed and gone on with; settings; what does not fit.
+
+#include "process.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include <sys/resource.h>
+
+#include <runnel/core/rng.hpp>
+#include <runnel/io/safetensors.hpp>
+
+namespace {
+
+using namespace runnel_test;
+using strings = std::vector<std::string>;
+using nlohmann::json;
+
+/// A folder with data, and the settings of a run that takes a moment.
+class workplace {
+ public:
+  workplace() {
+    std::string source, target;
+    runnel::random_stream random(3);
+    for (int i = 0; i < 60; ++i) {
+      const auto words = 1 + random.below(4);
+      for (std::int64_t w = 0; w < words; ++w) {
+        const bool yes = random.below(2) == 0;
+        source += yes ? "one " : "two ";
+        target += yes ? "eins " : "zwei ";
+      }
+      source += '\n';
+      target += '\n';
+    }
+    write_text(folder_ / "train.en", source);
+    write_text(folder_ / "train.de", target);
+    write_text(folder_ / "run.json", settings().dump());
+  }
+
+  [[nodiscard]] std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  [[nodiscard]] std::string file(const std::string& name) const { return read_text(folder_ / name); }
+  [[nodiscard]] bool has(const std::string& name) const { return std::filesystem::exists(folder_ / name); }
+  [[nodiscard]] const scratch_folder& folder() const { return folder_; }
+
+  [[nodiscard]] json settings() const {
+    const json data = json::array({{{"name", "pairs"}, {"file", path("train.en")}, {"target_file", path("train.de")}}});
+    return {{"output", path("out")},
+            {"model",
+             {{"config",
+               {{"model_type", "llama"},
+                {"hidden_size", 16},
+                {"intermediate_size", 24},
+                {"num_hidden_layers", 2},
+                {"num_attention_heads", 2},
+                {"num_key_value_heads", 1},
+                {"vocab_size", 264},
+                {"max_position_embeddings", 256},
+                {"rms_norm_eps", 1e-5},
+                {"tie_word_embeddings", true},
+                {"hidden_act", "silu"}}}}},
+            {"tokenizer", tiny_model()},
+            {"data", {{"train", data}, {"validation", data}}},
+            {"plan", {{"name", "group-streaming"}, {"k", "1-3"}}},
+            {"batch", {{"rows", 160}, {"accumulation", 2}}},
+            {"steps", 24},
+            {"compute", "f32"},
+            {"threads", 1},
+            {"dropout", 0.1},
+            {"schedule", {{"rate", 0.01}, {"warmup", 3}}},
+            {"validation", {{"every", 8}}},
+            {"checkpoint", {{"every", 3}}}};
+  }
+
+  [[nodiscard]] strings command(const strings& more = {}) const {
+    strings out{"train", path("run.json")};
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+  }
+  [[nodiscard]] outcome train(const strings& more = {}) const { return run(command(more)); }
+
+  /// Lines of the metrics without times.
+  [[nodiscard]] std::vector<json> metrics(const std::string& output) const {
+    std::vector<json> out;
+    std::istringstream lines(file(output + "/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      auto one = json::parse(line);
+      one.erase("seconds");
+      one.erase("rows_per_second");
+      out.push_back(one);
+    }
+    return out;
+  }
+
+ private:
+  scratch_folder folder_;
+};
+
+/// Values of a checkpoint or model by name.
+std::map<std::string, std::string> tensors(const std::string& path) {
+  std::map<std::string, std::string> out;
+  const runnel::io::safetensors_file file(path);
+  for (const auto& one : file.tensors()) {
+    out[one.name] = std::string(reinterpret_cast<const char*>(one.bytes.data()), one.bytes.size());
+  }
+  return out;
+}
+
+constexpr const char* last_checkpoint = "/checkpoints/step-0000000024.safetensors";
+
+bool same_result(const workplace& at, const std::string& a, const std::string& b) {
+  return tensors(at.path(a + last_checkpoint)) == tensors(at.path(b + last_checkpoint)) &&
+         at.metrics(a) == at.metrics(b) &&
+         at.file(a + "/model/model.safetensors") == at.file(b + "/model/model.safetensors") &&
+         at.file(a + "/model.gguf") == at.file(b + "/model.gguf");
+}
+
+TEST_CASE("a run says what is to come, learns, and leaves models that run") {
+  const workplace at;
+  const auto done = at.train();
+  CAPTURE(done.err);
+  REQUIRE(done.code == 0);
+  CHECK(done.out.empty());
+  for (const char* part : {"parameters: ", "group-streaming(phi=0)", "60 pairs", "memory: about ", "time: about ",
+                           " 24 steps", "step 24: validation loss ", "written: "}) {
+    CAPTURE(std::string(part));
+    CHECK(holds(done.err, part));
+  }
+  const auto metrics = at.metrics("out");
+  CHECK(metrics.size() == 24 + 4);
+  CHECK(metrics.front()["step"] == 0);
+  CHECK(metrics.back()["validation_loss"].get<double>() < metrics.front()["validation_loss"].get<double>() - 0.5);
+  const auto picture = at.file("out/loss.svg");
+  CHECK(picture.starts_with("<svg "));
+  CHECK(picture.ends_with("</svg>\n"));
+  CHECK(holds(picture, "validation, best "));
+  CHECK(holds(picture, "polyline"));
+  for (const char* model : {"out/model", "out/model.gguf"}) {
+    const auto said = run({"generate", "-m", at.path(model), "-p", "one two", "-n", "2", "--compute", "f32"});
+    CAPTURE(said.err);
+    CHECK(said.code == 0);
+  }
+  // The settings that it kept give the same again.
+  const auto again =
+      run({"train", at.path("out/config.json"), "--set", "output=" + at.path("again"), "--set", "threads=2"});
+  CHECK(again.code == 0);
+  CHECK(same_result(at, "out", "again"));
+  CHECK(at.train({"--resume"}).code == 0);  // done stays done
+  CHECK(same_result(at, "out", "again"));
+}
+
+TEST_CASE("a run that is killed again and again ends as one that is not, bit for bit") {
+  const workplace at;
+  REQUIRE(at.train().code == 0);
+  runnel::random_stream random(11);
+  const auto command = at.command({"--resume", "--set", "output=" + at.path("killed")});
+  outcome last;
+  for (int patience = 0;; ++patience) {
+    process one(command);
+    one.close_input();
+    std::this_thread::sleep_for(std::chrono::milliseconds(random.below(60 + 40 * patience)));
+    one.send(SIGKILL);
+    last = one.finish();
+    if (last.code != 1000 + SIGKILL) break;
+  }
+  CAPTURE(last.err);
+  CHECK(last.code == 0);
+  CHECK(same_result(at, "out", "killed"));
+  for (const auto& one : std::filesystem::recursive_directory_iterator(at.folder() / "killed")) {
+    CHECK_FALSE(one.path().filename().string().starts_with(".runnel-"));
+  }
+}
+
+TEST_CASE("an interrupt saves and stops, and damage to the last checkpoint is survived") {
+  const workplace at;
+  REQUIRE(at.train().code == 0);
+  const strings elsewhere{"--set", "output=" + at.path("cut"), "--set", "checkpoint.every=5"};
+  process one(at.command(elsewhere));
+  one.close_input();
+  for (int turn = 0;
+       turn < 20000 && (!at.has("cut/metrics.jsonl") || !holds(at.file("cut/metrics.jsonl"), "\"step\": 7,")); ++turn) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  one.send(SIGINT);
+  const auto stopped = one.finish();
+  CAPTURE(stopped.err);
+  if (stopped.code == 130) {  // else it was faster than the signal
+    CHECK(holds(stopped.err, "--resume goes on"));
+    CHECK_FALSE(at.has("cut/model"));
+    check_refused(at.train(elsewhere), 2, {"is there already"});
+    strings other = elsewhere;
+    other.insert(other.end(), {"--resume", "--set", "seed=5"});
+    check_refused(at.train(other), 1, {"expected 'seed = 5', found 'seed = 0'"});
+    std::vector<std::string> checkpoints;
+    for (const auto& file : std::filesystem::directory_iterator(at.folder() / "cut/checkpoints")) {
+      if (file.path().filename().string().starts_with("step-")) checkpoints.push_back(file.path().string());
+    }
+    std::sort(checkpoints.begin(), checkpoints.end());
+    REQUIRE(checkpoints.size() == 2);
+    std::filesystem::resize_file(checkpoints.back(), std::filesystem::file_size(checkpoints.back()) / 2);
+    strings on = elsewhere;
+    on.push_back("--resume");
+    const auto rest = at.train(on);
+    CAPTURE(rest.err);
+    CHECK(rest.code == 0);
+    CHECK(holds(rest.err, checkpoints.back()));
+    CHECK(holds(rest.err, "going on from " + checkpoints.front()));
+  } else {
+    CHECK(stopped.code == 0);
+  }
+  CHECK(same_result(at, "out", "cut"));
+}
+
+TEST_CASE("a full disk ends the run with its last checkpoint whole, or is only told") {
+  const workplace at;
+  REQUIRE(at.train().code == 0);
+  const strings elsewhere{"--set", "output=" + at.path("full")};
+  strings first = elsewhere, on = elsewhere;
+  first.insert(first.end(), {"--set", "checkpoint.every=1"});
+  on.push_back("--resume");
+  process one(at.command(first));
+  one.close_input();
+  for (int turn = 0; turn < 20000 && !at.has("full/checkpoints/step-0000000003.safetensors"); ++turn) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  one.send(SIGKILL);
+  (void)one.finish();
+
+  struct rlimit before {};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  struct rlimit small = before;
+  small.rlim_cur = 20'000;  // metrics fit, checkpoints do not
+  auto* const handler = std::signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const auto full = at.train(on);
+  strings patient = on;
+  patient.insert(patient.end(), {"--set", "checkpoint.on_failure=go_on"});
+  const auto noted = at.train(patient);
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  check_refused(full, 1, {"checkpoints/", "too large"});
+  check_refused(noted, 1, {"no checkpoint was written, training goes on", "24 steps", "model"});
+  CHECK(at.train(on).code == 0);
+  CHECK(same_result(at, "out", "full"));
+}
+
+TEST_CASE("adapters are trained beside a model and go on where they were") {
+  const workplace at;
+  REQUIRE(at.train({"--set", "steps=6"}).code == 0);
+  json settings = at.settings();
+  settings.erase("tokenizer");
+  settings["output"] = at.path("tuned");
+  settings["model"] = {{"init", at.path("out/model.gguf")}};
+  settings["lora"] = {{"rank", 2}, {"alpha", 4}, {"targets", {"q_proj", "down_proj"}}};
+  write_text(at.path("tuned.json"), settings.dump());
+  const auto done = run({"train", at.path("tuned.json")});
+  CAPTURE(done.err);
+  REQUIRE(done.code == 0);
+  const auto adapter = tensors(at.path("tuned/adapter/adapter_model.safetensors"));
+  CHECK(adapter.size() == 8);
+  CHECK(adapter.contains("base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"));
+  const auto metrics = at.metrics("tuned");
+  CHECK(metrics.back()["validation_loss"].get<double>() < metrics.front()["validation_loss"].get<double>());
+  const auto said =
+      run({"generate", "-m", at.path("out/model.gguf"), "--lora", at.path("tuned/adapter"), "-p", "one", "-n", "2"});
+  CHECK(said.code == 0);
+  CHECK_FALSE(at.has("tuned/model"));
+  settings["lora"]["targets"] = {"q_proj", "lm_head"};
+  settings["output"] = at.path("none");
+  write_text(at.path("tuned.json"), settings.dump());
+  check_refused(run({"train", at.path("tuned.json")}), 2, {"lora.targets", "'lm_head'"});
+}
+
+/// As gzip has it, not compressed at all.
+std::string as_gzip(std::string_view text) {
+  std::uint32_t crc = ~0U;
+  for (const char c : text) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1U) ^ ((crc & 1U) != 0 ? 0xEDB88320U : 0U);
+  }
+  byte_builder out;
+  const auto size = static_cast<std::uint16_t>(text.size());
+  out.raw(std::string_view("\x1f\x8b\x08\0\0\0\0\0\0\xff\x01", 11))
+      .number(size)
+      .number(static_cast<std::uint16_t>(~size));
+  return out.raw(text).number(~crc).number(static_cast<std::uint32_t>(text.size())).text();
+}
+
+TEST_CASE("compressed text is read, and damage to it is told") {
+  const workplace at;
+  write_text(at.path("train.en.gz"), as_gzip(at.file("train.en")));
+  json settings = at.settings();
+  settings["data"]["train"][0]["file"] = at.path("train.en.gz");
+  settings["output"] = at.path("zipped");
+  write_text(at.path("zipped.json"), settings.dump());
+  const auto done = run({"train", at.path("zipped.json")});
+  CAPTURE(done.err);
+  if (holds(done.err, "built without zlib")) return;
+  REQUIRE(done.code == 0);
+  REQUIRE(at.train().code == 0);
+  CHECK(at.metrics("out") == at.metrics("zipped"));
+  auto damaged = at.file("train.en.gz");
+  damaged[40] = '#';
+  write_text(at.path("train.en.gz"), damaged);
+  settings["output"] = at.path("other");
+  write_text(at.path("zipped.json"), settings.dump());
+  check_refused(run({"train", at.path("zipped.json")}), 1, {"train.en.gz"});
+  write_text(at.path("train.en.gz"), damaged.substr(0, 30));
+  check_refused(run({"train", at.path("zipped.json")}), 1, {"train.en.gz"});
+}
+
+TEST_CASE("settings are shown, and wrong ones refused before anything is made") {
+  const workplace at;
+  const auto shown = at.train({"--print-config", "--set", "batch.rows=77"});
+  CHECK(shown.code == 0);
+  CHECK(json::parse(shown.out)["batch"]["rows"] == 77);
+  CHECK(json::parse(shown.out)["model"]["config"]["hidden_size"] == 16);
+  const auto help = run({"train", "--help"});
+  CHECK(help.code == 0);
+  CHECK(holds(help.out, "schedule.warmup = 0"));
+  check_refused(at.train({"--set", "batch.row=1"}), 2,
+                {"--set: 'batch.row' is no setting; did you mean 'batch.rows'?"});
+  check_refused(at.train({"--set", "dropout=x"}), 2, {"dropout: expected a number from 0 to 0.999, found \"x\""});
+  check_refused(at.train({"--set", "result.gguf=q9"}), 2, {"result.gguf", "'q9'"});
+  check_refused(at.train({"--set", "freeze=[\"nothing\"]"}), 2, {"'nothing' matches no parameter"});
+  check_refused(at.train({"--set", "model.config.vocab_size=100"}), 2, {"vocab_size", "264"});
+  check_refused(at.train({"--set", "tokenizer=" + at.path("no")}), 1, {"no"});
+  check_refused(at.train({"--set", "format=nothing"}), 2, {"nothing"});
+  check_refused(at.train({"--set", "batch.rows=1"}), 2, {"no pair that can be used"});
+  check_refused(at.train({"--set", "model.config.hidden_size=8192", "--set", "model.config.num_hidden_layers=9999"}), 1,
+                {"training would take ", " of memory"});
+  check_refused(at.train({"--set", "schedule.warmup=24"}), 2, {"warm-up"});
+  check_refused(run({"train", at.path("missing.json")}), 1, {"missing.json"});
+  check_refused(run({"train"}), 2, {"output"});
+  CHECK_FALSE(at.has("out"));
+  write_text(at.path("file"), "x");
+  check_refused(at.train({"--set", "output=" + at.path("file/out")}), 1, {"file/out"});
+}
+
+}  // namespace

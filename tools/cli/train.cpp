@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <runnel/io/atomic_file.hpp>
+#include <runnel/io/atomic_folder.hpp>
+#include <runnel/train/config_io.hpp>
+#include <runnel/train/freeze.hpp>
+#include <runnel/train/metrics.hpp>
+#include <runnel/train/trainer.hpp>
+
+#include "command.hpp"
+#include "console.hpp"
+#include "loss_picture.hpp"
+#include "text_opener.hpp"
+#include "training_setup.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+/// 1234567 as "1,234,567".
+std::string grouped(index_t number) {
+  std::string out = std::to_string(number);
+  for (auto at = static_cast<std::ptrdiff_t>(out.size()) - 3; at > 0; at -= 3)
+    out.insert(static_cast<std::size_t>(at), ",");
+  return out;
+}
+
+/// Seconds as "2 h 03 min", "4 min 05 s" or "6 s".
+std::string duration(double seconds) {
+  const auto whole = static_cast<index_t>(std::min(std::max(seconds, 0.0), 1e9));
+  const auto two = [](index_t number) { return message(number < 10 ? "0" : "", number); };
+  if (whole >= 3600) return message(whole / 3600, " h ", two(whole / 60 % 60), " min");
+  return whole >= 60 ? message(whole / 60, " min ", two(whole % 60), " s") : message(whole, " s");
+}
+
+void write_text(const std::filesystem::path& path, std::string_view text) {
+  io::write_file_atomically(path, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+/// Removes what a killed process has left half written.
+void clean(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  for (const auto& one : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = one.path().filename().string();
+    if (name.starts_with(".runnel-") && name.ends_with(".tmp")) std::filesystem::remove_all(one.path(), ignored);
+  }
+}
+
+/// One run, from reading its data to writing its result.
+class training_run {
+ public:
+  using trainer_type = train::trainer<train::model<float>, train::batch_stream>;
+
+  training_run(const train::training_config& config, bool resume)
+      : config_(config), output_(config.output), resume_(resume), memory_(available_memory()) {
+    static_cast<void>(formats_for(config));
+    expect<config_error>(
+        resume || io::atomic_folder::is_free(output_), "output: ", config.output,
+        " is there already; expected a new or an empty folder, or --resume to go on with what is in it");
+    auto base = load_training_base(config);
+    tokenizer_ = base.tokenizer;
+    expect_weights_fit(config, base.language.network->config(), memory_);
+    model_ = std::make_unique<train::model<float>>(*base.language.network, compute_for(config), adapters_for(config));
+    base.language.network = nullptr;  // the weights are the model's now
+    train::freeze(model_->parameters(), config.freeze);
+    batches_ = batches_for(config, model_->config());
+    batches_.epochs = config.steps != 0 ? 0 : config.epochs;
+    sets_ = training_sets(config.data.train, base.language, config);
+    held_out_ = training_sets(config.data.validation, base.language, config);
+  }
+
+  /// Says what is to come, and refuses what does not fit. Throws limit_error.
+  void prepare() {
+    line_.show("reading the data");
+    figures_ = train::count_epoch(sets_, batches_, open_text_until_signal);
+    for (const auto& set : held_out_) {
+      const auto found = train::count_epoch({set}, for_validation(), open_text_until_signal);
+      validation_rows_ = std::max(validation_rows_, found.largest_batch);
+      validation_pairs_ += found.pairs;
+    }
+    line_.clear();
+    const auto per_step = static_cast<double>(config_.batch.accumulation);
+    const double batches = static_cast<double>(figures_.batches) * static_cast<double>(config_.epochs);
+    steps_ = config_.steps != 0 ? config_.steps : static_cast<index_t>(std::ceil(batches / per_step));
+    describe_data();
+    check_memory();
+    describe_time();
+  }
+
+  void run() {
+    auto options = trainer_for(config_, steps_);
+    train::batch_stream source(sets_, batches_, open_text);
+    std::vector<std::unique_ptr<train::batch_stream>> streams;
+    std::vector<train::validation_set<train::batch_stream>> validation;
+    for (const auto& set : held_out_) {
+      streams.push_back(std::make_unique<train::batch_stream>(std::vector{set}, for_validation(), open_text));
+      validation.push_back({set.text.name, streams.back().get()});
+    }
+    thread_team team(compute_for(config_).threads);
+    auto trainer = std::make_unique<trainer_type>(*model_, source, options, hooks(), team, validation);
+    const bool goes_on = resume_ && trainer->resume();
+    if (resume_) {
+      note(goes_on ? message("going on after step ", trainer->state().step)
+                   : message("there is no checkpoint in ", options.checkpoints.string(), ", beginning anew"));
+    }
+    make_output();
+    metrics_.emplace(output_ / "metrics.jsonl", goes_on ? trainer->state().step : -1);
+    write_text(output_ / "config.json", train::to_json(config_));
+    first_step_ = trainer->state().step;
+    begin_ = last_line_ = seconds_now();
+    const auto end = trainer->run(interrupts::instance().token());
+    line_.clear();
+    draw();
+    if (end == train::training_end::stopped) {
+      note(message("stopped after step ", trainer->state().step, "; --resume goes on"));
+      throw cancelled_error("interrupted");
+    }
+    take_weights(*trainer);
+    trainer.reset();  // its memory is needed
+    for (const auto& path : write_training_result(config_, tokenizer_, *model_)) note("written: " + path.string());
+  }
+
+ private:
+  static constexpr double seconds_between_lines = 60;  // where progress is not shown
+
+  [[nodiscard]] train::batch_options for_validation() const {
+    auto out = batches_.for_validation();
+    out.budget = std::max(config_.validation.rows, config_.batch.rows);
+    return out;
+  }
+
+  void make_output() const {
+    std::error_code problem;
+    std::filesystem::create_directories(output_, problem);
+    expect<io_error>(!problem, "cannot write '", output_.string(), "': ", problem.message());
+    clean(output_);
+  }
+
+  void describe_data() const {
+    const auto count = train::count(model_->parameters());
+    note(message("parameters: ", grouped(count.trained), " trained, ", grouped(count.frozen), " frozen"));
+    note(message("plan: ", stream::name_of(batches_.how), "; an epoch: ", grouped(figures_.pairs), " pairs, ",
+                 grouped(figures_.rows), " tokens through the model, ", grouped(figures_.predictions), " predicted, ",
+                 grouped(figures_.batches), " batches; validation: ", grouped(validation_pairs_), " pairs"));
+    if (figures_.skipped.total() + figures_.left_out > 0) {
+      note(message("left out: ", figures_.skipped.empty, " pairs with an empty side, ", figures_.skipped.malformed,
+                   " that are no UTF-8, ", figures_.skipped.too_long, " too long, ", figures_.left_out,
+                   " past batch.rows or the model's context"));
+    }
+  }
+
+  void check_memory() const {
+    const auto count = train::count(model_->parameters());
+    const auto rows = std::max(figures_.largest_batch, validation_rows_);
+    const auto needed = train::training_bytes(count, model_->activation_bytes(rows, config_.activation_checkpointing));
+    note(message("memory: about ", in_megabytes(static_cast<double>(needed)),
+                 memory_ ? message(" of ", in_megabytes(static_cast<double>(*memory_)), " available") : std::string()));
+    expect<limit_error>(!memory_ || needed <= *memory_, "training would take about ",
+                        in_megabytes(static_cast<double>(needed)), " of memory, and there are ",
+                        in_megabytes(static_cast<double>(memory_.value_or(0))),
+                        "; a smaller batch.rows, activation_checkpointing or lora.rank would make it less");
+  }
+
+  /// Measured on the first batch, whose gradients are thrown away.
+  void describe_time() {
+    train::batch_stream trial(sets_, batches_, open_text_until_signal);
+    const auto batch = trial.next();
+    if (!batch) return;
+    train::step_options how;
+    how.scale = 0;
+    how.checkpointing = config_.activation_checkpointing;
+    const double begin = seconds_now();
+    static_cast<void>(model_->accumulate(batch->rows, how));
+    const double speed = static_cast<double>(batch->num_rows) / std::max(1e-6, seconds_now() - begin);
+    for (auto& one : model_->parameters()) std::fill(one.gradient.values().begin(), one.gradient.values().end(), 0.0f);
+    const double rows = static_cast<double>(figures_.rows) /
+                        static_cast<double>(std::max<index_t>(1, figures_.batches)) *
+                        static_cast<double>(config_.batch.accumulation) * static_cast<double>(steps_);
+    note(message("time: about ", duration(rows / speed), " for ", grouped(steps_), " steps, at ", fixed(speed, 0),
+                 " tokens/s in a first batch"));
+  }
+
+  [[nodiscard]] train::trainer_hooks hooks() {
+    train::trainer_hooks out;
+    out.step = [this](const train::step_report& report) { take(report); };
+    out.validation = [this](const train::validation_report& report) { take(report); };
+    out.validating = [this](index_t, index_t labels) {
+      line_.show(message("validating: ", grouped(labels), " tokens"));
+    };
+    out.note = [this](std::string_view text) {
+      line_.clear();
+      note(printable(text));
+    };
+    return out;
+  }
+
+  /// A line that cannot be written ends the run where a checkpoint that cannot be written does.
+  template <class Report>
+  void write_metrics(const Report& report) {
+    try {
+      metrics_->add(report);
+      metrics_fail_ = false;
+    } catch (const io_error& problem) {
+      if (config_.checkpoint.on_failure == "stop") throw;
+      if (!std::exchange(metrics_fail_, true)) note(problem.what());
+    }
+  }
+
+  void take(const train::step_report& report) {
+    write_metrics(report);
+    const double now = seconds_now();
+    const double a_step = (now - begin_) / static_cast<double>(std::max<index_t>(1, report.step - first_step_));
+    const auto text = message("step ", report.step, '/', steps_, "  loss ", fixed(report.loss, 4), "  ",
+                              fixed(report.rows_per_second, 0), " tokens/s  ETA ",
+                              duration(a_step * static_cast<double>(std::max<index_t>(0, steps_ - report.step))));
+    line_.show(text);
+    if (line_.is_enabled() || now - last_line_ < seconds_between_lines) return;
+    last_line_ = now;
+    note(text);
+  }
+
+  void take(const train::validation_report& report) {
+    write_metrics(report);
+    line_.clear();
+    std::string sets;
+    for (const auto& one : report.sets) {
+      if (report.sets.size() > 1) sets += message(", ", printable(one.name), ' ', fixed(one.loss, 4));
+    }
+    note(message("step ", report.step, ": validation loss ", fixed(report.loss, 4), sets, ", ",
+                 fixed(100 * report.accuracy, 1), " % of tokens right", report.best ? ", the best so far" : ""));
+    draw();
+  }
+
+  /// A picture that cannot be written ends nothing.
+  void draw() const {
+    try {
+      const auto points = train::metrics_file::read(output_ / "metrics.jsonl");
+      write_text(output_ / "loss.svg", draw_losses(points, message("Loss: ", config_.output)));
+    } catch (const error& problem) {
+      note(problem.what());
+    }
+  }
+
+  /// Those that the result shall have.
+  void take_weights(trainer_type& trainer) const {
+    const auto& state = trainer.state();
+    note(message(state.step, " steps in ", duration(state.seconds),
+                 state.skipped > 0 ? message(", ", state.skipped, " of them skipped") : std::string()));
+    if (config_.result.weights == "best" && state.best_step >= 0) {
+      const auto best = trainer.load_best();
+      note(message("taking the weights of step ", best.step, ", validation loss ", fixed(best.best_loss, 4)));
+    }
+  }
+
+  const train::training_config& config_;
+  std::filesystem::path output_;
+  bool resume_;
+  std::optional<std::size_t> memory_;  // before anything was loaded
+  std::filesystem::path tokenizer_;
+  std::unique_ptr<train::model<float>> model_;
+  train::batch_options batches_;
+  std::vector<train::training_set> sets_, held_out_;
+  train::epoch_figures figures_;
+  index_t validation_rows_ = 0, validation_pairs_ = 0;
+  index_t steps_ = 0, first_step_ = 0;
+  std::optional<train::metrics_file> metrics_;
+  bool metrics_fail_ = false;
+  progress line_;
+  double begin_ = 0, last_line_ = 0;
+};
+
+class train_command final : public command {
+ public:
+  [[nodiscard]] const char* name() const override { return "train"; }
+  [[nodiscard]] const char* summary() const override {
+    return "Train a streaming model on parallel text, from scratch or from another model";
+  }
+
+  void declare(arguments& options) override {
+    options.text("config", path_, "CONFIG.json", "The settings, as below");
+    options.texts("--set", overrides_, "KEY=VALUE", "A setting in place of the file's, as in batch.rows=2048");
+    options.flag("--resume", resume_, "Go on from the last checkpoint in the output folder, if it has one");
+    options.flag("--print-config", print_, "Print all settings as they are with the file and --set, and do nothing");
+    options.footer(
+        "Everything goes into the output folder: metrics.jsonl, loss.svg, config.json, checkpoints, and in the end\n"
+        "the model for Hugging Face (model/) and as GGUF (model.gguf), or the adapter for PEFT (adapter/).\n"
+        "Ctrl-C saves and stops. A run that was stopped or killed goes on with --resume, as if nothing had been.\n"
+        "Examples:\n"
+        "  runnel train translator.json --set output=runs/first\n"
+        "  runnel train translator.json --set output=runs/first --resume\n"
+        "  runnel train tuned.json --set lora.rank=8 --set steps=200\n"
+        "Settings, with their defaults:\n" +
+        train::describe_settings());
+  }
+
+  void run() override {
+    train::settings from;
+    if (!path_.empty()) from.add_file(path_);
+    for (const std::string& one : overrides_) from.add_override(one);
+    const auto config = train::read_config(from);
+    if (print_) {
+      output out;
+      out.write(train::to_json(config));
+      out.flush();
+      return;
+    }
+    training_run run(config, resume_);
+    run.prepare();
+    run.run();
+  }
+
+ private:
+  std::string path_;
+  std::vector<std::string> overrides_;
+  bool resume_ = false;
+  bool print_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<command> make_train_command() { return std::make_unique<train_command>(); }
+
+}  // namespace runnel::cli

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <runnel/models/quantize.hpp>
+#include <runnel/ops/eval.hpp>
+#include <runnel/stream/language_model.hpp>
+#include <runnel/train/batches.hpp>
+#include <runnel/train/config.hpp>
+#include <runnel/train/model.hpp>
+#include <runnel/train/trainer.hpp>
+
+/// \file
+/// From the settings of a training run to the things that it is made of.
+
+namespace runnel::cli {
+
+/// What a run starts from.
+struct training_base {
+  stream::language_model language;
+  std::filesystem::path tokenizer;  ///< where its vocabulary was read
+};
+
+/// Throws limit_error if what belongs to the weights of `model` does not fit into `available` bytes.
+void expect_weights_fit(const train::training_config& config, const models::model_config& model,
+                        std::optional<std::size_t> available);
+
+/// The model to start from, with its chat format. One from scratch is not made if it does not fit. Throws config_error,
+/// format_error or io_error.
+[[nodiscard]] training_base load_training_base(const train::training_config& config);
+
+/// Data sets with what makes tokens of them; `language` need not have its network.
+[[nodiscard]] std::vector<train::training_set> training_sets(const std::vector<train::data_setting>& data,
+                                                             const stream::language_model& language,
+                                                             const train::training_config& config);
+
+/// How batches are made for a model. Throws config_error.
+[[nodiscard]] train::batch_options batches_for(const train::training_config& config, const models::model_config& model);
+
+/// The adapters to train, if any. Throws config_error for a target that is no module.
+[[nodiscard]] std::optional<train::lora_options> adapters_for(const train::training_config& config);
+
+[[nodiscard]] ops::eval_options compute_for(const train::training_config& config);
+
+/// How the trainer is run for `steps` steps, at the last of which a schedule without steps of its own has fallen.
+[[nodiscard]] train::trainer_options trainer_for(const train::training_config& config, index_t steps);
+
+/// Formats that the result is written in. Throws config_error for a name that is none.
+struct result_formats {
+  quant::weight_format folder = quant::weight_format::f32;
+  std::optional<models::quantization> file;
+};
+[[nodiscard]] result_formats formats_for(const train::training_config& config);
+
+/// Writes what was trained into the output folder: `adapter` (PEFT), or `model` (Hugging Face) and `model.gguf`.
+/// Returns what was written. Throws config_error or io_error.
+std::vector<std::filesystem::path> write_training_result(const train::training_config& config,
+                                                         const std::filesystem::path& tokenizer,
+                                                         const train::model<float>& model);
+
+/// Bytes of memory that the system could still give; nothing where it does not say.
+[[nodiscard]] std::optional<std::size_t> available_memory();
+
+}  // namespace runnel::cli
