@@ -339,13 +339,13 @@ TEST_CASE("a block that is run again gives the same bits and gradients") {
   std::vector<std::vector<double>> found;
   for (const bool again : {false, true}) {
     for (auto& one : of.parameters) one.train(true);
-    const double sum = weighed(of, best_instruction_set, weights, true, {again, 0.2, 5});
+    const double sum = weighed(of, best_instruction_set, weights, true, {again, 0.2, 0, 5});
     auto& all = found.emplace_back(1, sum);
     for (auto& one : of.parameters)
       all.insert(all.end(), one.gradient.data(), one.gradient.data() + one.gradient.size());
   }
   CHECK(tests::same_bits(found[0], found[1]));
-  check_all(of, random, {true, 0.2, 5});
+  check_all(of, random, {true, 0.2, 0, 5});
 }
 
 TEST_CASE("a tape that does not record gives the same and remembers nothing") {

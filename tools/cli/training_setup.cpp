@@ -204,6 +204,7 @@ train::trainer_options trainer_for(const train::training_config& config, index_t
   out.accumulation = config.batch.accumulation;
   out.label_smoothing = config.loss.label_smoothing;
   out.dropout = config.dropout;
+  out.adapter_dropout = config.lora.dropout;
   out.checkpointing = config.activation_checkpointing;
   out.seed = static_cast<std::uint64_t>(config.seed);
   out.on_overflow = config.on_overflow == "skip" ? train::overflow_action::skip : train::overflow_action::stop;
@@ -237,7 +238,7 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
   const std::filesystem::path output(config.output);
   const models::decoder network = model.to_decoder();
   if (config.lora.rank != 0) {
-    models::write_peft(model.to_adapter(), network, output / "adapter", {config.model.init, config.dropout});
+    models::write_peft(model.to_adapter(), network, output / "adapter", {config.model.init, config.lora.dropout});
     return {output / "adapter"};
   }
   const auto formats = formats_for(config);

@@ -28,6 +28,7 @@ namespace runnel::autograd {
 struct tape_options {
   bool checkpointing = false;  ///< blocks keep only their result, and are run again on the way back
   double dropout = 0;          ///< at the places that modules name, in [0, 1)
+  double adapter_dropout = 0;  ///< of what low-rank adapters are given, in [0, 1)
   std::uint64_t seed = 0;      ///< of what is dropped
   bool watch = false;          ///< look for the first block whose result is not finite
 };
@@ -79,7 +80,9 @@ class tape {
 
   /// Forgets everything and starts anew.
   void reset(const tape_options& options = {}) {
-    expect(options.dropout >= 0 && options.dropout < 1, "dropout: expected a rate in [0, 1), found ", options.dropout);
+    for (const double rate : {options.dropout, options.adapter_dropout}) {
+      expect(rate >= 0 && rate < 1, "dropout: expected a rate in [0, 1), found ", rate);
+    }
     options_ = options;
     records_.clear();
     eval_.memory.reset();
@@ -118,11 +121,8 @@ class tape {
   [[nodiscard]] std::optional<std::size_t> first_non_finite_block() const noexcept { return non_finite_; }
 
   /// Elements of x dropped at random, at the rate of the options.
-  [[nodiscard]] value drop(const value& x) {
-    if (options_.dropout == 0) return x;
-    splitmix64 mix(options_.seed ^ (0x9e3779b97f4a7c15u * ++drops_));
-    return (*this)(ops::dropout{options_.dropout, mix()}, x);
-  }
+  [[nodiscard]] value drop(const value& x) { return drop_at(options_.dropout, x); }
+  [[nodiscard]] value drop_adapted(const value& x) { return drop_at(options_.adapter_dropout, x); }
 
   /// A place on the tape to go back to.
   struct marker {
@@ -250,6 +250,12 @@ class tape {
     } else {
       return op.forward(eval_, numbers(inputs)...);  // constants: rotary angles
     }
+  }
+
+  [[nodiscard]] value drop_at(double rate, const value& x) {
+    if (rate == 0) return x;
+    splitmix64 mix(options_.seed ^ (0x9e3779b97f4a7c15u * ++drops_));
+    return (*this)(ops::dropout{rate, mix()}, x);
   }
 
   void take_back(std::size_t count) {

@@ -107,6 +107,8 @@ class basic_eval {
 
   /// Where training drops elements at random: inference does not.
   [[nodiscard]] const value& drop(const value& x) const noexcept { return x; }
+  /// The same for what low-rank adapters are given.
+  [[nodiscard]] const value& drop_adapted(const value& x) const noexcept { return x; }
 
   /// Throws cancelled_error if a stop was requested. Called between layers.
   void check_stop() const { expect<cancelled_error>(!stop.stop_requested(), "stopped by the caller"); }

@@ -26,7 +26,7 @@ struct add_low_rank {
   auto record(Context& context, const typename Context::value& y, const typename Context::value& x,
               const LowRank& change) const {
     if (change.down.outputs() != 0) {
-      const auto inner = context(product{}, context.drop(x), change.down);
+      const auto inner = context(product{}, context.drop_adapted(x), change.down);
       context(add_scaled{scale}, y, context(product{}, inner, change.up, change.up_bias));
     }
     if (change.bias.size() != 0) context(add_bias{}, y, change.bias);

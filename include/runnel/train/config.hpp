@@ -97,6 +97,7 @@ struct training_config {
   struct {
     index_t rank = 0;
     double alpha = 16;
+    double dropout = 0;
     std::vector<std::string> targets{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   } lora;
   std::vector<std::string> freeze;
@@ -201,6 +202,7 @@ void visit_settings(Config& c, Visit&& visit) {
   visit({"schedule.final_ratio", "What it falls to, as a share of the highest", {}, 0, 1}, c.schedule.final_ratio);
   visit({"lora.rank", "Train adapters of this rank beside the weights; 0: the weights", {}, 0, 65536}, c.lora.rank);
   visit({"lora.alpha", "Adapters count alpha / rank"}, c.lora.alpha);
+  visit({"lora.dropout", "Share of what adapters are given that is dropped", {}, 0, 0.999}, c.lora.dropout);
   visit({"lora.targets", "Modules that have adapters"}, c.lora.targets);
   visit({"freeze", "Patterns (* and ?) of the names of parameters that stay as they are"}, c.freeze);
   visit(changeable({"validation.every", "Steps between validations; 0: none", {}, 0, most_whole}), c.validation.every);

@@ -34,6 +34,7 @@ struct step_options {
   double scale = 1;  ///< gradients += scale d(sum) / d(parameter)
   double label_smoothing = 0;
   double dropout = 0;
+  double adapter_dropout = 0;  ///< of what low-rank adapters are given
   std::uint64_t seed = 0;      ///< of the dropout of this pass
   bool checkpointing = false;  ///< activations of a layer are computed again in the backward pass instead of kept
 };

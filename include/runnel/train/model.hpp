@@ -55,7 +55,7 @@ class model {
   /// One forward and backward pass: adds scale times the gradient of the summed loss to the parameters' gradients.
   /// Throws shape_error or config_error for rows, tokens or labels that do not fit.
   batch_loss accumulate(std::span<const training_rows> batch, const step_options& options) {
-    tape_.reset({options.checkpointing, options.dropout, options.seed});
+    tape_.reset({options.checkpointing, options.dropout, options.adapter_dropout, options.seed});
     tape_.record(true);
     batch_loss loss;
     tape_.team.run([&] { loss = run(batch, {options.label_smoothing, options.scale}); });

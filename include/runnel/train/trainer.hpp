@@ -52,6 +52,7 @@ struct trainer_options {
   index_t accumulation = 1;  ///< batches a step
   double label_smoothing = 0;
   double dropout = 0;
+  double adapter_dropout = 0;  ///< of what low-rank adapters are given
   bool checkpointing = false;  ///< of activations
   std::uint64_t seed = 0;
   overflow_action on_overflow = overflow_action::stop;
@@ -72,7 +73,9 @@ struct trainer_options {
     expect(accumulation >= 1, "trainer: expected at least 1 batch a step, found ", accumulation);
     expect(label_smoothing >= 0 && label_smoothing < 1, "trainer: expected label smoothing in [0, 1), found ",
            label_smoothing);
-    expect(dropout >= 0 && dropout < 1, "trainer: expected dropout in [0, 1), found ", dropout);
+    for (const double rate : {dropout, adapter_dropout}) {
+      expect(rate >= 0 && rate < 1, "trainer: expected dropout in [0, 1), found ", rate);
+    }
     expect(validate_every >= 0 && save_every >= 0 && save_seconds >= 0,
            "trainer: expected intervals of at least 0 steps or seconds");
   }
@@ -305,6 +308,7 @@ class trainer {
     how.scale = 1.0 / static_cast<double>(labels);
     how.label_smoothing = options_.label_smoothing;
     how.dropout = options_.dropout;
+    how.adapter_dropout = options_.adapter_dropout;
     how.checkpointing = options_.checkpointing;
     how.seed = detail::pass_seed(options_.seed, state_.step, number);
     const batch_loss loss = model_.accumulate(batch.rows, how);
