@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tables.hpp, letter_tables.hpp and normalization_tables.hpp in include/runnel/unicode/.
+"""Writes tables.hpp, letter_tables.hpp, lower_case_tables.hpp, compatibility_tables.hpp and
+normalization_tables.hpp in include/runnel/unicode/.
 
 The properties are asked from the regular expressions and the normaliser of the Python package `tokenizers`, one code
 point at a time, because token ids have to agree with that package. Canonical combining classes come from `unicodedata`;
@@ -122,6 +123,44 @@ def letters():
     write("letter_tables.hpp", tables)
 
 
+def lower_case():
+    """Runs of code points whose lower-case form lies at one distance, from the package's own lower-casing."""
+    lower = normalizers.Lowercase()
+    runs = []  # first, last, step, distance
+    for c in CODE_POINTS:
+        form = lower.normalize_str(chr(c))
+        if form == chr(c) or len(form) != 1:  # only U+0130 becomes two; the header knows
+            continue
+        distance = ord(form) - c
+        if runs and runs[-1][3] == distance and (runs[-1][2] == 0 or c - runs[-1][1] == runs[-1][2]):
+            step = c - runs[-1][1]
+            if step <= 2:
+                runs[-1][1:3] = [c, step]
+                continue
+        runs.append([c, c, 0, distance])
+    rows = [f"{{{first:#x}, {last:#x}, {max(step, 1)}, {distance}}}" for first, last, step, distance in runs]
+    comment = "First and last code point of a run, step between them, distance to the lower-case forms."
+    text = array("lower_runs", comment, rows, 110, "std::array<std::int32_t, 4>")
+    write("lower_case_tables.hpp", [text.replace("{\n", "{{\n", 1).replace("\n};", "\n}};")])
+
+
+def compatibility():
+    """Compatibility forms of what texts in Latin letters use: signs, fractions, ligatures, full-width letters."""
+    nfd, nfkd = normalizers.NFD(), normalizers.NFKD()
+    ranges = [(0xA0, 0x2FF), (0x2000, 0x218F), (0x2460, 0x24FF), (0x3000, 0x3000), (0xFB00, 0xFB06), (0xFF01, 0xFF5E)]
+    rows = []
+    for first, last in ranges:
+        for c in range(first, last + 1):
+            form = [ord(part) for part in nfkd.normalize_str(chr(c))]
+            if form == [ord(part) for part in nfd.normalize_str(chr(c))]:
+                continue
+            assert len(form) <= 4 and max(form) < 0x10000
+            rows.append("{" + ", ".join(f"{part:#x}" for part in [c, *form, 0, 0, 0, 0][:5]) + "}")
+    text = array("compatibility_forms", "A code point, and up to four that stand for it.", rows, 110,
+                 "std::array<std::uint16_t, 5>")  # fmt: skip
+    write("compatibility_tables.hpp", [text.replace("{\n", "{{\n", 1).replace("\n};", "\n}};")])
+
+
 def combining_classes(nfd):
     low, high = "\u0334", "\u0345"  # classes 1 and 240
     classes = {}
@@ -188,4 +227,6 @@ def normalization():
 if __name__ == "__main__":
     categories()
     letters()
+    lower_case()
+    compatibility()
     normalization()

@@ -43,7 +43,8 @@ TEST_CASE("help and version go to standard output and succeed") {
   CHECK(version.code == 0);
   CHECK(version.out.starts_with("runnel "));
   CHECK(version.err.empty());
-  for (const char* name : {"generate", "translate", "tokenize", "logits", "inspect", "bench", "quantize"}) {
+  for (const char* name :
+       {"generate", "translate", "tokenize", "logits", "inspect", "bench", "quantize", "score", "serve"}) {
     CAPTURE(name);
     const auto help = run({name, "--help"});
     CHECK(help.code == 0);

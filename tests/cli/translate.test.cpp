@@ -4,6 +4,7 @@
 #include "process.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
@@ -112,7 +113,7 @@ TEST_CASE("every plan gives one line a sentence on standard output, and counts i
   }
 }
 
-TEST_CASE("the log has what SimulEval's has, and no scores") {
+TEST_CASE("the log has what SimulEval's has, and what computing took; its scores lie beside it") {
   const scratch_folder folder;
   write_text(folder / "source", "one two three four five\r\n\nx <|im_end|> y\n");
   write_text(folder / "target", "eins zwei\nnichts\n\n");
@@ -121,7 +122,6 @@ TEST_CASE("the log has what SimulEval's has, and no scores") {
                                      "2", "--output", to.string()}));
   CHECK(result.code == 0);
   CHECK(result.out == counted + "\n\n" + counted + "\n");
-  CHECK_FALSE(std::filesystem::exists(to / "scores.tsv"));
   CHECK(read_text(to / "config.yaml").find("policy: \"wait-2\"") != std::string::npos);
   const auto log = read_log(to);
   REQUIRE(log.size() == 3);
@@ -135,13 +135,146 @@ TEST_CASE("the log has what SimulEval's has, and no scores") {
   CHECK(first["reference"] == "eins zwei");
   CHECK(first["source"] == "one two three four five");
   CHECK(first["source_length"] == 5);
-  CHECK(first.size() == 8);
+  CHECK(first["computed_ms"].size() == 5);
+  CHECK(std::is_sorted(first["computed_ms"].begin(), first["computed_ms"].end()));
+  CHECK(first["rows"]["refed"] == 4);
+  CHECK(first["rows"]["refreshed"] == 0);
+  CHECK(first.size() == 10);
   CHECK(log[1]["prediction"] == "");
   CHECK(log[1]["delays"] == nlohmann::json::array());
   CHECK(log[1]["source_length"] == 0);
   CHECK(log[1]["reference"] == "nichts");
   CHECK(log[2]["source"] == "x <|im_end|> y");
   CHECK(log[2]["source_length"] == 3);
+  const auto table = read_text(to / "scores.tsv");
+  CHECK(table.starts_with("BLEU\tLAAL\tLAAL_CA\tAL\tAL_CA\tAP\tAP_CA\tDAL\tDAL_CA\n"));
+  const auto scored = nlohmann::json::parse(run({"score", "-i", to.string()}).out);
+  const double laal = scored["LAAL"];
+  CHECK(std::abs(std::stod(table.substr(table.find('\t', table.find('\n')) + 1)) - laal) <= 0.0005 + 1e-12);
+  CHECK(scored["rows_again"] == 4 + log[2]["rows"]["refed"].get<int>());
+}
+
+TEST_CASE("scores without references are latencies; units other than words have no pace of their own") {
+  const scratch_folder folder;
+  const auto table = [&](strings more) {
+    more.insert(more.end(), {"--output", folder.path().string()});
+    CHECK(translated(more, "one two three\n").code == 0);
+    const auto text = read_text(folder / "scores.tsv");
+    CHECK(std::count(text.begin(), text.end(), '\n') == 2);
+    return text.substr(0, text.find('\n'));
+  };
+  CHECK(table({}) == "LAAL\tLAAL_CA\tAL\tAL_CA\tAP\tAP_CA\tDAL\tDAL_CA");
+  CHECK(table({"--source-unit-ms", "0"}) == "LAAL\tAL\tAP\tDAL");
+  CHECK(table({"--source-unit", "char"}) == "LAAL\tAL\tAP\tDAL");
+  CHECK(table({"--source-unit", "char", "--source-unit-ms", "50"}).find("AL_CA") != std::string::npos);
+  CHECK(translated({"--output", folder.path().string()}, "").code == 0);
+  CHECK(read_text(folder / "scores.tsv").ends_with("\n\t\t\t\t\t\t\t\n"));
+}
+
+/// The log's lines without what differs from run to run.
+std::vector<nlohmann::json> timeless_log(const std::filesystem::path& folder) {
+  auto lines = read_log(folder);
+  for (auto& line : lines) {
+    for (const char* key : {"elapsed", "computed_ms"}) line.erase(key);
+  }
+  return lines;
+}
+
+TEST_CASE("an interrupted run is resumed: what the log has is not translated again, a torn line is dropped") {
+  const scratch_folder folder;
+  write_text(folder / "source", "one two three\n\nfour five\r\nsix\nseven eight nine ten\n");
+  write_text(folder / "target", "eins\n\nzwei drei\nvier\n5\n");
+  const auto source = (folder / "source").string(), target = (folder / "target").string();
+  const auto go = [&](const std::string& to, strings more = {}) {
+    strings all{"-s", source, "--target", target, "-k", "2", "--output", to};
+    all.insert(all.end(), more.begin(), more.end());
+    return run(translate(all));
+  };
+  const auto whole = folder / "whole", part = folder / "part";
+  const auto expected = go(whole.string());
+  REQUIRE(expected.code == 0);
+  const auto log = read_text(whole / "instances.log");
+  std::vector<std::size_t> cuts{0, 1, log.size() - 1, log.size()};
+  for (std::size_t at = log.find('\n'); at != std::string::npos; at = log.find('\n', at + 1)) {
+    for (const std::size_t cut : {at - 40, at, at + 1, at + 9}) {
+      if (cut <= log.size()) cuts.push_back(cut);
+    }
+  }
+  for (const std::size_t cut : cuts) {
+    CAPTURE(cut);
+    std::filesystem::create_directories(part);
+    std::filesystem::copy_file(whole / "config.yaml", part / "config.yaml",
+                               std::filesystem::copy_options::overwrite_existing);
+    write_text(part / "instances.log", log.substr(0, cut));
+    write_text(part / "scores.tsv", "stale");
+    const auto found = go(part.string(), {"--resume", "--threads", "2"});
+    CHECK(found.code == 0);
+    CHECK(found.out == expected.out);
+    CHECK(timeless_log(part) == timeless_log(whole));
+    // Lines that were whole keep even their times; one that lacked but its line feed was whole.
+    const auto kept = log.substr(
+        0, log.rfind('\n', cut == 0 ? 0 : cut - 1) == std::string::npos || cut == 0 ? 0 : log.rfind('\n', cut - 1) + 1);
+    CHECK(read_text(part / "instances.log").starts_with(kept));
+    CHECK(read_text(part / "scores.tsv").starts_with("BLEU"));
+    const auto lines = std::count(kept.begin(), kept.end(), '\n') + (cut < log.size() && log[cut] == '\n' ? 1 : 0);
+    const bool said = found.err.find("from the log: " + std::to_string(lines)) != std::string::npos;
+    CHECK(said == (lines > 0));
+  }
+}
+
+TEST_CASE("resuming where there is nothing begins anew; without it a log is replaced") {
+  const scratch_folder folder;
+  const auto to = (folder / "new").string();
+  CHECK(translated({"--output", to, "--resume"}, "a b\n").code == 0);
+  CHECK(read_log(to).size() == 1);
+  CHECK(translated({"--output", to}, "c\nd\n").code == 0);
+  CHECK(read_log(to)[0]["source"] == "c");
+  const auto more = translated({"--output", to, "--resume"}, "c\nd\ne\n");
+  CHECK(more.code == 0);
+  CHECK(more.out == counted + "\n" + counted + "\n" + counted + "\n");
+  CHECK(read_log(to).size() == 3);
+}
+
+TEST_CASE("a run is resumed only as it was begun") {
+  const scratch_folder folder;
+  const auto to = (folder / "to").string();
+  write_text(folder / "source", "a b\nc d\n");
+  write_text(folder / "target", "x\ny\n");
+  const auto source = (folder / "source").string(), target = (folder / "target").string();
+  const auto go = [&](strings more) {
+    strings all{"-s", source, "--target", target, "--output", to};
+    all.insert(all.end(), more.begin(), more.end());
+    return run(translate(all));
+  };
+  REQUIRE(go({}).code == 0);
+  const auto log = read_text(folder / "to/instances.log"), settings = read_text(folder / "to/config.yaml");
+  check_refused(go({"--resume", "-k", "5"}), 2, {"--resume", "config.yaml", "policy", "wait-3", "wait-5"});
+  check_refused(go({"--resume", "--plan", "batch"}), 2, {"plan"});
+  check_refused(go({"--resume", "--instruction", "Go"}), 2, {"instruction"});
+  check_refused(go({"--resume", "--seed", "5"}), 2, {"seed"});
+  check_refused(go({"--resume", "--top-k", "5"}), 2, {"top_k"});
+  write_text(folder / "source", "a b\nother\n");
+  const auto other = go({"--resume"});
+  CHECK(other.code == 2);
+  CHECK(other.err.find("line 2: instances.log has another source") != std::string::npos);
+  write_text(folder / "source", "a b\nc d\n");
+  write_text(folder / "target", "x\nother\n");
+  const auto reference = go({"--resume"});
+  CHECK(reference.code == 2);
+  CHECK(reference.err.find("line 2: instances.log has another reference") != std::string::npos);
+  write_text(folder / "source", "a b\n");
+  write_text(folder / "target", "x\n");
+  check_refused(go({"--resume"}), 2, {"--resume", "index 1", "1 lines"});
+  CHECK(read_text(folder / "to/instances.log") == log);
+  CHECK(read_text(folder / "to/config.yaml") == settings);
+  write_text(folder / "source", "a b\nc d\n");
+  write_text(folder / "target", "x\ny\n");
+  write_text(folder / "to/config.yaml", "source_type: text\ntarget_type: text\n");  // what SimulEval leaves there
+  CHECK(go({"--resume"}).code == 0);
+  write_text(folder / "to/instances.log", "nonsense\n" + log);
+  check_refused(go({"--resume"}), 1, {"instances.log", "line 1"});
+  CHECK(read_text(folder / "to/instances.log") == "nonsense\n" + log);
+  check_refused(run(translate({"-s", source, "--resume"})), 2, {"--resume", "--output"});
 }
 
 TEST_CASE("wait-k decides how much is read first, under each of its names") {

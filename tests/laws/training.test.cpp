@@ -15,6 +15,7 @@
 
 #include <runnel/models/hugging_face_model.hpp>
 #include <runnel/stream/teacher_forcing.hpp>
+#include <runnel/train/plan_rows.hpp>
 
 #include "support/instruction_sets.hpp"
 #include "support/random_values.hpp"
@@ -121,6 +122,38 @@ void check_gradients(train::model<double>& model, const std::vector<train::train
   }
 }
 
+/// Compares the gradients of all parameters at once, along one direction.
+void check_along_all(train::model<double>& model, const std::vector<train::training_rows>& batch,
+                     const train::step_options& options, random_stream& random) {
+  clear_gradients(model);
+  model.accumulate(batch, options);
+  double expected = 0;
+  std::vector<std::vector<double>> directions, starts;
+  for (const auto& parameter : model.parameters()) {
+    directions.push_back(tests::normals<double>(random, parameter.values.size(), 0.1));
+    starts.emplace_back(parameter.values.values().begin(), parameter.values.values().end());
+    for (std::size_t i = 0; i < starts.back().size(); ++i) {
+      expected += directions.back()[i] * parameter.gradient.values()[i];
+    }
+  }
+  const auto at = [&](double step) {
+    std::size_t index = 0;
+    for (auto& parameter : model.parameters()) {
+      for (std::size_t i = 0; i < starts[index].size(); ++i) {
+        parameter.values.values()[i] = starts[index][i] + step * directions[index][i];
+      }
+      ++index;
+    }
+    return model.accumulate(batch, options).sum * options.scale;
+  };
+  const double h = 2e-5;
+  const double numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+  at(0);
+  CAPTURE(numeric);
+  CAPTURE(expected);
+  CHECK(std::abs(numeric - expected) <= 1e-6 * std::max(1.0, std::abs(expected)));
+}
+
 }  // namespace
 
 TEST_CASE("gradients of random decoders of any family, under every plan, equal finite differences") {
@@ -163,34 +196,56 @@ TEST_CASE("gradients of every family's checkpoints, under every plan, equal fini
       CAPTURE(name_of(how));
       const random_sentence sentence(random, network.config().vocab_size);
       const auto batch = rows_of(sentence, how, network.config().sliding_window);
-      clear_gradients(model);
-      model.accumulate(batch, {.scale = 1});
-      // All parameters at once, along one direction.
-      double expected = 0;
-      std::vector<std::vector<double>> directions, starts;
-      for (const auto& parameter : model.parameters()) {
-        directions.push_back(tests::normals<double>(random, parameter.values.size(), 0.1));
-        starts.emplace_back(parameter.values.values().begin(), parameter.values.values().end());
-        for (std::size_t i = 0; i < starts.back().size(); ++i) {
-          expected += directions.back()[i] * parameter.gradient.values()[i];
+      check_along_all(model, batch, {.scale = 1}, random);
+    }
+  }
+}
+
+TEST_CASE("rows that training makes, probes and copies and all: gradients, and the logits of inference") {
+  random_stream random(15);
+  const auto segments = [&](std::vector<std::int32_t>& tokens, std::vector<index_t>& ends, index_t vocabulary) {
+    const index_t words = random.below(5);
+    for (index_t j = 0; j < words + 2; ++j) {
+      for (index_t left = tests::between(random, 1, 3); left > 0; --left) {
+        tokens.push_back(static_cast<std::int32_t>(random.below(vocabulary)));
+      }
+      ends.push_back(static_cast<index_t>(tokens.size()));
+    }
+  };
+  for (int turn = 0; turn < 4; ++turn) {
+    tests::tiny_model_options options;
+    options.any_family = true;
+    options.bias = turn % 2 == 0;
+    const auto network = tests::tiny_decoder(random, options);
+    train::model<double> model(*network);
+    train::model<float> single(*network);
+    for (const auto& how : tests::all_plans(0.5 * static_cast<double>(turn))) {
+      CAPTURE(name_of(how));
+      train::row_choices choices;
+      choices.waits = train::waits_between(1, 4);
+      choices.probe_share = 1;
+      choices.header = static_cast<train::header_loss>(turn % 3);
+      std::vector<train::training_rows> batch;
+      for (int i = 0; i < 2; ++i) {
+        train::example pair;
+        segments(pair.source, pair.source_ends, network->config().vocab_size);
+        segments(pair.target, pair.target_ends, network->config().vocab_size);
+        batch.push_back(train::make_rows(pair, how, choices, random, network->config().sliding_window));
+      }
+      const auto found = single.logits(batch);
+      ops::eval context;
+      std::size_t at = 0;
+      for (const auto& rows : batch) {
+        auto cache = network->make_cache();
+        const models::stream_rows one{&cache, &rows.rows, rows.tokens, rows.logit_rows};
+        const auto expected = network->forward(context, {&one, 1});
+        for (index_t i = 0; i < expected.size(); ++i, ++at) {
+          CHECK(std::abs(expected.data()[i] - found[at]) <= 1e-5f * std::max(1.0f, std::abs(found[at])));
         }
       }
-      const auto at = [&](double step) {
-        std::size_t index = 0;
-        for (auto& parameter : model.parameters()) {
-          for (std::size_t i = 0; i < starts[index].size(); ++i) {
-            parameter.values.values()[i] = starts[index][i] + step * directions[index][i];
-          }
-          ++index;
-        }
-        return model.evaluate(batch).sum;
-      };
-      const double h = 2e-5;
-      const double numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
-      at(0);
-      CAPTURE(numeric);
-      CAPTURE(expected);
-      CHECK(std::abs(numeric - expected) <= 1e-6 * std::max(1.0, std::abs(expected)));
+      CHECK(at == found.size());
+      check_along_all(model, batch,
+                      {.scale = 0.1, .dropout = turn == 1 ? 0.2 : 0, .seed = 5, .checkpointing = turn == 1}, random);
     }
   }
 }

@@ -4,8 +4,12 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <limits>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <runnel/core/rng.hpp>
@@ -30,7 +34,8 @@ struct small_run {
   std::vector<std::string> notes;
 
   explicit small_run(const std::filesystem::path& path, std::uint64_t seed = 1, index_t columns = 3,
-                     const std::string& identity = "steps = 5\nrate = 0.25\n", const char* name = "up") {
+                     const std::string& identity = "steps = 5\nrate = 0.25\n", const char* name = "up",
+                     const std::string& defaults = {}) {
     random_stream random(seed);
     for (const auto& [called, rows, width] :
          {std::tuple<const char*, index_t, index_t>{name, 2, columns}, {"norm", 1, 3}}) {
@@ -45,7 +50,8 @@ struct small_run {
         for (float& value : values->values()) value = static_cast<float>(random.uniform());
       }
     }
-    checkpoints = std::make_unique<checkpoint_folder>(path, identity, *optimizer, parameters);
+    checkpoints =
+        std::make_unique<checkpoint_folder>(path, run_identity{identity, defaults, {"free"}}, *optimizer, parameters);
   }
 
   auto load() {
@@ -83,7 +89,6 @@ TEST_CASE("what was saved comes back, the newest first, and older ones go") {
   scratch_folder folder;
   small_run first(folder / "deep/er", 1), second(folder / "deep/er", 2);
   CHECK_FALSE(first.load());
-  CHECK(first.checkpoints->empty());
   for (const index_t step : {index_t{9}, index_t{10}, index_t{123456789012}}) first.checkpoints->save(state_at(step));
   const auto state = second.load();
   REQUIRE(state);
@@ -104,7 +109,6 @@ TEST_CASE("the best parameters come back without the moments") {
   small_run first(folder.path(), 1), second(folder.path(), 2);
   CHECK(holds(failure<io_error>([&] { first.checkpoints->load_best(); }), "best.safetensors"));
   first.checkpoints->save_best(state_at(4));
-  CHECK(first.checkpoints->empty());
   const auto before = second.numbers();
   CHECK(second.checkpoints->load_best() == state_at(4));
   CHECK(second.parameters[0].values(1, 2) == first.parameters[0].values(1, 2));
@@ -219,7 +223,7 @@ TEST_CASE("a checkpoint of another run is refused, whatever stands before it") {
   auto text = refused(3, "steps = 5\nrate = 0.5\n");
   CHECK(holds(text, "step-0000000006.safetensors"));
   CHECK(holds(text, "expected 'rate = 0.5', found 'rate = 0.25'"));
-  CHECK(holds(refused(3, same + "seed = 1\n"), "expected 'seed = 1', found ''"));
+  CHECK(holds(refused(3, same + "seed = 1\n"), "expected 'seed = 1', found no 'seed'"));
   CHECK(holds(refused(3, ""), "found 'steps = 5'"));
   text = refused(4, same);
   CHECK(holds(text, "'parameter.up'"));
@@ -229,8 +233,71 @@ TEST_CASE("a checkpoint of another run is refused, whatever stands before it") {
   small_run fewer(folder.path());
   fewer.parameters[1].train(false);
   adamw optimizer(fewer.parameters, {});
-  const checkpoint_folder checkpoints(folder.path(), same, optimizer, fewer.parameters);
+  const checkpoint_folder checkpoints(folder.path(), run_identity{same}, optimizer, fewer.parameters);
   CHECK(holds(failure<other_run_error>([&] { (void)checkpoints.load_last(); }), "frozen"));
+}
+
+TEST_CASE("settings are compared by key: order is free, what an older version did not write has its default") {
+  scratch_folder folder;
+  small_run(folder.path(), 1, 3, "steps = 5\nrate = 0.25\nfree = 7\n").checkpoints->save(state_at(5));
+  const auto load = [&](const std::string& lines, const std::string& defaults = {}) {
+    small_run run(folder.path(), 2, 3, lines, "up", defaults);
+    return run.load().has_value();
+  };
+  const auto refused = [&](const std::string& lines, const std::string& defaults = {}) {
+    return failure<other_run_error>([&] { (void)load(lines, defaults); });
+  };
+  CHECK(load("rate = 0.25\nfree = 9\nsteps = 5\n"));
+  CHECK(load("rate = 0.25\nsteps = 5\n"));
+  CHECK(load("steps = 5\nrate = 0.25\nnewer = \"a = b\"\n", "newer = \"a = b\"\nrate = 7\n"));
+  CHECK(
+      holds(refused("steps = 5\nrate = 0.25\nnewer = 2\n", "newer = 1\n"), "expected 'newer = 2', found 'newer = 1'"));
+  CHECK(holds(refused("steps = 5\nrate = 0.25\nnewer = 2\n"), "expected 'newer = 2', found no 'newer'"));
+  CHECK(holds(refused("steps = 5\n"), "expected no 'rate', found 'rate = 0.25'"));
+  CHECK(holds(refused("rate = 0.25\nsteps = 6\n"), "expected 'steps = 6', found 'steps = 5'"));
+  CHECK(*checkpoint_folder::last_identity(folder.path()) == "steps = 5\nrate = 0.25\nfree = 7\n");
+  CHECK(run_identity::find("a = 1\nbc = 2 = 3\n", "bc") == "2 = 3");
+  CHECK_FALSE(run_identity::find("a = 1\nbc = 2\n", "b"));
+  put(folder / "step-0000000006.safetensors", "x");
+  CHECK(checkpoint_folder::last_identity(folder.path()));
+  CHECK_FALSE(checkpoint_folder::last_identity(folder / "none"));
+}
+
+TEST_CASE("numbers that are not finite are never saved, and the parameter is named") {
+  scratch_folder folder;
+  small_run run(folder.path());
+  run.checkpoints->save(state_at(5));
+  run.checkpoints->save_best(state_at(5));
+  const auto best = content(folder / "best.safetensors");
+  auto& moments = run.optimizer->state()[1];
+  for (auto* values : {&moments.of->values, &moments.first, &moments.second}) {
+    for (const float bad : {std::nanf(""), -std::numeric_limits<float>::infinity()}) {
+      const float before = std::exchange((*values)(0, 2), bad);
+      for (const bool whole : {true, false}) {
+        const auto text = failure<limit_error>(
+            [&] { whole ? run.checkpoints->save(state_at(6)) : run.checkpoints->save_best(state_at(6)); });
+        CHECK(holds(text, "step 6"));
+        CHECK(holds(text, "parameter norm"));
+      }
+      (*values)(0, 2) = before;
+    }
+  }
+  CHECK(content(folder / "best.safetensors") == best);
+  CHECK(run.load()->step == 5);
+  moments.of->values(0, 0) = 3e38f;  // its square is not finite
+  run.checkpoints->save(state_at(6));
+  CHECK(run.load()->step == 6);
+}
+
+TEST_CASE("the best parameters are those of the step that is meant, or nothing is changed") {
+  scratch_folder folder;
+  small_run first(folder.path(), 1), second(folder.path(), 2);
+  first.checkpoints->save_best(state_at(9));
+  const auto before = second.numbers();
+  CHECK(holds(failure<format_error>([&] { second.checkpoints->load_best(4); }), "expected the parameters of step 4"));
+  CHECK(second.numbers() == before);
+  CHECK(second.checkpoints->load_best(9).step == 9);
+  CHECK(second.numbers() != before);
 }
 
 TEST_CASE("files of other kinds and names are let be") {

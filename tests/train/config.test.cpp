@@ -158,6 +158,22 @@ TEST_CASE("settings that make no sense together are refused") {
   CHECK(holds(refused({"tokenizer=x"}), "tokenizer"));
 }
 
+TEST_CASE("an override gives texts as they stand, and keys of other programs are known") {
+  CHECK(read(least, {"output=2024"}).output == "2024");
+  CHECK(read(least, {"output=1e3"}).output == "1e3");
+  CHECK(read(least, {"output=true"}).output == "true");
+  CHECK(read(least, {"output=\"a b\""}).output == "a b");
+  CHECK(read(least, {"output=1", "output=x"}).output == "x");
+  CHECK(holds(refused({"schedule.kind=1"}), "schedule.kind: expected one of"));
+  CHECK(holds(refused({"schedule={\"kind\": 1}"}), "schedule.kind"));
+  CHECK(holds(refused({"lr=1"}), "did you mean 'schedule.rate'?"));
+  CHECK(holds(refused({"optimizer.learning_rate=1"}), "did you mean 'schedule.rate'?"));
+  CHECK(holds(refused({"weight_decay=1"}), "did you mean 'optimizer.weight_decay'?"));
+  CHECK(holds(refused({"optimzer.beta1=1"}), "did you mean 'optimizer.beta1'?"));
+  CHECK_FALSE(holds(refused({"something.else.altogether=1"}), "did you mean"));
+  CHECK(holds(refused({"batch.accumulation=1000000"}), "batch.accumulation"));
+}
+
 TEST_CASE("what is printed reads back as the same, and the table explains every key") {
   const auto config = read(
       least, {"plan.k=2-4", "freeze=[\"a\\\"b\"]", "plan.phi=0.5", "output=\\u00e9 \xC3\xA9", "schedule.rate=1e-05"});

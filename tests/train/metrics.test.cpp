@@ -95,4 +95,15 @@ TEST_CASE("what is not ours is dropped, what cannot be written is named") {
   CHECK(holds(failure<io_error>([&] { (void)metrics_file::read(folder / "none.jsonl"); }), "none.jsonl"));
 }
 
+TEST_CASE("a file without lines is gone on with") {
+  scratch_folder folder;
+  for (const index_t last : {index_t{-1}, index_t{5}}) {
+    runnel_test::put(folder / "metrics.jsonl", "");
+    metrics_file file(folder / "metrics.jsonl", last);
+    CHECK(metrics_file::read(folder / "metrics.jsonl").empty());
+    file.add(step_report{});
+    CHECK(metrics_file::read(folder / "metrics.jsonl").size() == 1);
+  }
+}
+
 }  // namespace

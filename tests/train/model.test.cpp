@@ -219,6 +219,7 @@ TEST_CASE("gradients are the same bits whatever the threads, with and without ch
   config.rope.dimension = 16;
   const auto start = models::random_decoder(config, {.seed = 5});
   const auto batch = random_batch(random, config, 9, 70);
+  std::vector<float> exact, rounded;
   for (const auto compute : {ops::compute_mode::f32, ops::compute_mode::bf16}) {
     std::vector<float> first;
     double nll = 0;
@@ -236,16 +237,28 @@ TEST_CASE("gradients are the same bits whatever the threads, with and without ch
       }
     }
     CHECK(nll / (9 * 69) == doctest::Approx(std::log(700.0)).epsilon(0.02));
+    (compute == ops::compute_mode::f32 ? exact : rounded) = first;
   }
+  // bf16 points where f32 does.
+  double along = 0, squares = 0, others = 0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    along += static_cast<double>(exact[i]) * static_cast<double>(rounded[i]);
+    squares += static_cast<double>(exact[i]) * static_cast<double>(exact[i]);
+    others += static_cast<double>(rounded[i]) * static_cast<double>(rounded[i]);
+  }
+  CHECK(along / std::sqrt(squares * others) > 0.98);
+  CHECK_FALSE(tests::same_bits(exact, rounded));
   // What a pass takes is about what was said, and less with checkpointing.
   std::array<std::size_t, 2> taken{};
   for (const bool checkpointing : {false, true}) {
     train::model<float> model(start);
-    model.accumulate(batch, {.scale = 1, .checkpointing = checkpointing});
+    for (int pass = 0; pass < 2; ++pass) {  // the first grows
+      model.accumulate(batch, {.scale = 1, .dropout = 0.1, .checkpointing = checkpointing});
+    }
     taken[checkpointing ? 1 : 0] = model.tape_bytes();
     const double said = static_cast<double>(model.activation_bytes(9 * 69, checkpointing));
-    CHECK(static_cast<double>(model.tape_bytes()) < 1.6 * said + 4e6);
-    CHECK(static_cast<double>(model.tape_bytes()) > 0.5 * said);
+    CHECK(static_cast<double>(model.tape_bytes()) < 1.15 * said + 1e6);
+    CHECK(static_cast<double>(model.tape_bytes()) > 0.6 * said);
   }
   CHECK(taken[1] < taken[0]);
 }

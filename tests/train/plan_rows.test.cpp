@@ -113,6 +113,37 @@ TEST_CASE("wait-k's limits by hand: the row of a word's last token already sees 
         std::vector<index_t>{8, 8, 8, 8, 8, 8});
 }
 
+TEST_CASE("rows are counted before they are made") {
+  random_stream random(3);
+  for (int trial = 0; trial < 100; ++trial) {
+    const example pair = random_example(random);
+    row_choices choices;
+    choices.waits = waits_between(1, 4);
+    choices.probe_share = 0.5 * static_cast<double>(random.below(3));
+    choices.header = random.below(2) == 0 ? header_loss::none : header_loss::predicting_row;
+    for (const auto& how : tests::all_plans(1)) {
+      random_stream one(7), same(7), again(7);
+      const index_t rows = make_rows(pair, how, choices, one).rows.size();
+      row_choices bounded = choices;
+      bounded.most_rows = rows;
+      CHECK(make_rows(pair, how, bounded, same).rows.size() == rows);
+      bounded.most_rows = rows - 1;
+      if (rows > 1) CHECK_THROWS_AS((void)make_rows(pair, how, bounded, again), limit_error);
+    }
+  }
+  // What would be quadratic is refused at once: ten thousand words of a token each.
+  example endless;
+  for (std::int32_t i = 0; i < 10002; ++i) {
+    for (auto* tokens : {&endless.source, &endless.target}) tokens->push_back(i % 20);
+    for (auto* ends : {&endless.source_ends, &endless.target_ends}) ends->push_back(i + 1);
+  }
+  row_choices choices;
+  choices.waits = {1};
+  choices.most_rows = 4096;
+  CHECK_THROWS_AS((void)make_rows(endless, stream::batch_streaming(stream::reencode::all), choices, random),
+                  limit_error);
+}
+
 TEST_CASE("wait-k's limits are the closed form of the seed semantics") {
   random_stream random(2);
   for (int trial = 0; trial < 200; ++trial) {

@@ -40,7 +40,7 @@ trainer_options plain_options(index_t steps) {
   out.dropout = 0.2;
   out.seed = 9;
   out.validate_every = 7;
-  out.identity = "steps = 40\nseed = 9\n";
+  out.identity.lines = "steps = 40\nseed = 9\n";
   return out;
 }
 
@@ -312,6 +312,118 @@ TEST_CASE("overflow is skipped and counted when told to, but not for ever") {
   CHECK(holds(text, "99 steps before"));
 }
 
+TEST_CASE("a parameter that an update makes infinite is never saved: the checkpoint before stays the newest") {
+  scratch_folder folder;
+  auto options = plain_options(40);
+  options.checkpoints = folder.path();
+  options.save_every = 1;
+  options.validate_every = 0;
+  toy_run good(options);
+  good.stop_after = 4;
+  good.run->run(good.stop.get_token());
+  for (const bool skip : {false, true}) {
+    auto wild = options;
+    wild.rate = {decay::constant, 1e39, 0, 1, 1};
+    wild.on_overflow = skip ? overflow_action::skip : overflow_action::stop;
+    toy_run toy(wild);
+    REQUIRE(toy.run->resume());
+    const auto text = failure<limit_error>([&] { toy.run->run(); });
+    CHECK(holds(text, "step 5"));
+    CHECK(holds(text, "parameter embedding are not finite"));
+    toy_run rest(options);
+    REQUIRE(rest.run->resume());
+    CHECK(rest.notes.empty());
+    CHECK(rest.run->state().step == 4);
+  }
+  // Without a checkpoint of its own the step after tells, and names the parameter.
+  options.save_every = 0;
+  options.rate = {decay::constant, 1e39, 0, 1, 1};
+  toy_run late(options);
+  REQUIRE(late.run->resume());
+  const auto text = failure<limit_error>([&] { late.run->run(); });
+  CHECK(holds(text, "step 6: the loss is NaN"));
+  CHECK(holds(text, "an update has left parameter embedding not finite"));
+  toy_run rest(plain_options(40));
+  options.rate = plain_options(40).rate;
+  toy_run back(options);
+  REQUIRE(back.run->resume());
+  CHECK(back.run->state().step == 4);
+}
+
+TEST_CASE("the best is what could be kept: one that is gone, damaged or another leaves the parameters as they are") {
+  scratch_folder folder;
+  auto options = plain_options(14);
+  options.checkpoints = folder / "checkpoints";
+  options.on_save_failure = save_failure_action::go_on;
+  std::filesystem::create_directories(folder / "checkpoints/best.safetensors");  // nothing can be written there
+  toy_run toy(options);
+  CHECK(toy.run->run() == training_end::done);
+  CHECK(toy.run->state().best_step == -1);
+  REQUIRE(toy.validations.size() == 3);
+  for (const auto& one : toy.validations) CHECK_FALSE(one.best);
+  CHECK(failure<io_error>([&] { toy.run->load_best(); }) != "");
+
+  std::filesystem::remove(folder / "checkpoints/best.safetensors");
+  std::filesystem::remove_all(folder / "checkpoints");
+  toy_run whole(options);
+  CHECK(whole.run->run() == training_end::done);
+  CHECK(whole.run->state().best_step == 14);
+  const auto best = folder / "checkpoints/best.safetensors";
+  const auto weights = whole.model.weights();
+  std::filesystem::resize_file(best, std::filesystem::file_size(best) / 2);
+  CHECK(failure<error>([&] { whole.run->load_best(); }) != "");
+  CHECK(whole.model.weights() == weights);
+  std::filesystem::remove(best);
+  toy_run again(options);
+  REQUIRE(again.run->resume());
+  CHECK(again.run->state().best_step == -1);
+  REQUIRE(again.notes.size() == 1);
+  CHECK(holds(again.notes[0], "best.safetensors is gone"));
+}
+
+TEST_CASE("what a process that was killed had not yet removed is removed when its run goes on") {
+  scratch_folder folder;
+  auto options = plain_options(12);
+  options.checkpoints = folder.path();
+  options.save_every = 4;
+  toy_run whole(options);
+  whole.run->run();
+  std::filesystem::copy_file(folder / "step-0000000008.safetensors", folder / "step-0000000004.safetensors");
+  runnel_test::put(folder / "step-0000000013.safetensors", "damaged");
+  toy_run again(options);
+  REQUIRE(again.run->resume());
+  CHECK(again.run->state().step == 12);
+  CHECK_FALSE(std::filesystem::exists(folder / "step-0000000004.safetensors"));
+  CHECK(std::filesystem::exists(folder / "step-0000000008.safetensors"));
+  CHECK(std::filesystem::exists(folder / "step-0000000012.safetensors"));
+  CHECK(std::filesystem::exists(folder / "step-0000000013.safetensors"));
+}
+
+TEST_CASE("a stop while batches are gathered forgets them") {
+  struct stopping_source : toy_source {
+    using toy_source::toy_source;
+    std::stop_source* stop = nullptr;
+    index_t left = 5;
+    auto next() {
+      if (--left == 0) stop->request_stop();
+      return toy_source::next();
+    }
+  };
+  std::stop_source stop;
+  stopping_source source(5);
+  source.stop = &stop;
+  toy_model model(4);
+  thread_team team(1);
+  auto options = plain_options(3);
+  options.accumulation = 1000000;
+  trainer<toy_model, stopping_source> run(model, source, options, {}, team);
+  CHECK(run.run(stop.get_token()) == training_end::stopped);
+  CHECK(run.state().step == 0);
+  CHECK(model.passes == 0);
+  CHECK(source.left == 0);
+  CHECK(source.state() == "0");
+}
+
 TEST_CASE("checkpoints come with steps and with time") {
   scratch_folder folder;
   auto options = plain_options(9);
@@ -359,6 +471,8 @@ TEST_CASE("options that make no sense are refused") {
   };
   CHECK(holds(refused([](auto& o) { o.clip_norm = -1; }), "norm"));
   CHECK(holds(refused([](auto& o) { o.accumulation = 0; }), "batch"));
+  CHECK(holds(refused([](auto& o) { o.optimizer.epsilon = 0; }), "epsilon"));
+  CHECK(holds(refused([](auto& o) { o.optimizer.epsilon = 1e-60; }), "epsilon"));
   CHECK(holds(refused([](auto& o) { o.dropout = 1; }), "dropout"));
   CHECK(holds(refused([](auto& o) { o.label_smoothing = std::nan(""); }), "smoothing"));
   CHECK(holds(refused([](auto& o) { o.steps = -1; }), "steps"));

@@ -32,5 +32,7 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_bench_command();
 [[nodiscard]] std::unique_ptr<command> make_quantize_command();
 [[nodiscard]] std::unique_ptr<command> make_train_command();
+[[nodiscard]] std::unique_ptr<command> make_score_command();
+[[nodiscard]] std::unique_ptr<command> make_serve_command();
 
 }  // namespace runnel::cli

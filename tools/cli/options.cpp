@@ -65,6 +65,15 @@ void adapter_option::declare(arguments& options) {
   options.texts("--lora-scaled", scaled_, "PATH SCALE", "The same, counted SCALE times", 2);
 }
 
+std::string adapter_option::describe() const {
+  std::string all;
+  for (const auto& path : plain_) all += (all.empty() ? "" : " ") + path;
+  for (std::size_t i = 0; i + 1 < scaled_.size(); i += 2) {
+    all += (all.empty() ? "" : " ") + scaled_[i] + "*" + scaled_[i + 1];
+  }
+  return all;
+}
+
 std::vector<stream::adapter_use> adapter_option::load(const models::decoder& base) const {
   std::vector<stream::adapter_use> out;
   for (const std::string& path : plain_) out.push_back({models::load_adapter(path, base), 1});
@@ -158,12 +167,12 @@ void format_option::apply(stream::language_model& model) const {
   } else {
     std::string list;
     for (const auto name : names) list += message(list.empty() ? "" : ", ", name);
-    fail<config_error>("--format: expected a JSON file or one of ", list, "; found '", printable(name_), "'");
+    fail<config_error>(of_, ": expected a JSON file or one of ", list, "; found '", printable(name_), "'");
   }
-  expect<config_error>(format.source == text::source_kind::text, "--format: ", printable(name_),
+  expect<config_error>(format.source == text::source_kind::text, of_, ": ", printable(name_),
                        " is for audio; expected one whose source is text");
   const auto missing = text::missing_token(format, *model.tokenizer);
-  expect<config_error>(missing.empty(), "--format: ", printable(name_), " is for vocabularies with the special token ",
+  expect<config_error>(missing.empty(), of_, ": ", printable(name_), " is for vocabularies with the special token ",
                        printable(missing), "; that of ", printable(model.name), " has none");
   model.format = std::move(format);
 }

@@ -42,6 +42,8 @@ class adapter_option {
   void declare(arguments& options);
   /// Whether an adapter was asked for.
   [[nodiscard]] bool given() const noexcept { return !plain_.empty() || !scaled_.empty(); }
+  /// What was asked for, for logs: paths with spaces between them, scales behind a "*".
+  [[nodiscard]] std::string describe() const;
   /// The adapters that were asked for. Throws what `models::load_adapter` throws.
   [[nodiscard]] std::vector<stream::adapter_use> load(const models::decoder& base) const;
 
@@ -68,6 +70,8 @@ class model_options {
   [[nodiscard]] std::vector<stream::adapter_use> adapters(const stream::language_model& model) const {
     return adapters_.load(*model.network);
   }
+  /// What was asked for of adapters, for logs.
+  [[nodiscard]] std::string describe_adapters() const { return adapters_.describe(); }
   /// Positions of `model` that may be used.
   [[nodiscard]] index_t limit(const stream::language_model& model) const;
   /// Threads that will work.
@@ -99,8 +103,11 @@ class sampling_options {
 class format_option {
  public:
   void declare(arguments& options);
-  /// Asks for one, as the option does.
-  void choose(const std::string& name) { name_ = name; }
+  /// Asks for one, as the option does; messages say that `of` does.
+  void choose(const std::string& name, const std::string& of) {
+    name_ = name;
+    of_ = of;
+  }
   /// Whether a format was asked for.
   [[nodiscard]] bool given() const noexcept { return !name_.empty(); }
   /// Gives the model the format that was asked for. Throws config_error for an unknown name and for formats of other
@@ -109,6 +116,7 @@ class format_option {
 
  private:
   std::string name_;
+  std::string of_ = "--format";
 };
 
 /// `stream::load_model`, compiled once for all commands. Throws cancelled_error if a signal came meanwhile.

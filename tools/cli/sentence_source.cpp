@@ -69,6 +69,14 @@ void sentence_source::push(stream::session& session, const std::vector<std::stri
   }
 }
 
+void sentence_source::read_line() {
+  while (!line_ended_) {
+    take_line_part();
+    interrupts::instance().check();
+    if (!line_ended_) bytes_.wait();
+  }
+}
+
 void sentence_source::next_line() {
   while (!line_ended_) {
     take_line_part();

@@ -44,6 +44,8 @@ class sentence_source {
   [[nodiscard]] std::int64_t units() const noexcept { return units_; }
   /// Number of the current line, from 1.
   [[nodiscard]] std::int64_t line_number() const noexcept { return line_number_; }
+  /// Waits for the end of the current line, of which nothing must have gone into a session, and reads it.
+  void read_line();
   /// Goes on to the next line, dropping what is left of the current one; waits for its end.
   void next_line();
 

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <runnel/io/atomic_file.hpp>
-#include <runnel/io/atomic_folder.hpp>
+#include <runnel/train/checkpoint.hpp>
 #include <runnel/train/config_io.hpp>
 #include <runnel/train/freeze.hpp>
 #include <runnel/train/metrics.hpp>
@@ -23,6 +26,7 @@
 #include "console.hpp"
 #include "loss_picture.hpp"
 #include "text_opener.hpp"
+#include "training_output.hpp"
 #include "training_setup.hpp"
 
 namespace runnel::cli {
@@ -49,28 +53,17 @@ void write_text(const std::filesystem::path& path, std::string_view text) {
   io::write_file_atomically(path, std::as_bytes(std::span(text.data(), text.size())));
 }
 
-/// Removes what a killed process has left half written.
-void clean(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  for (const auto& one : std::filesystem::directory_iterator(folder, ignored)) {
-    const std::string name = one.path().filename().string();
-    if (name.starts_with(".runnel-") && name.ends_with(".tmp")) std::filesystem::remove_all(one.path(), ignored);
-  }
-}
-
 /// One run, from reading its data to writing its result.
 class training_run {
  public:
   using trainer_type = train::trainer<train::model<float>, train::batch_stream>;
 
   training_run(const train::training_config& config, bool resume)
-      : config_(config), output_(config.output), resume_(resume), memory_(available_memory()) {
-    static_cast<void>(formats_for(config));
-    expect<config_error>(
-        resume || io::atomic_folder::is_free(output_), "output: ", config.output,
-        " is there already; expected a new or an empty folder, or --resume to go on with what is in it");
+      : config_(config), output_(checked(config).output, resume), resume_(resume), memory_(available_memory()) {
     auto base = load_training_base(config);
     tokenizer_ = base.tokenizer;
+    format_ = base.language.format;
+    identity_ = base.identity;
     expect_weights_fit(config, base.language.network->config(), memory_);
     model_ = std::make_unique<train::model<float>>(*base.language.network, compute_for(config), adapters_for(config));
     base.language.network = nullptr;  // the weights are the model's now
@@ -78,7 +71,7 @@ class training_run {
     batches_ = batches_for(config, model_->config());
     batches_.epochs = config.steps != 0 ? 0 : config.epochs;
     sets_ = training_sets(config.data.train, base.language, config);
-    held_out_ = training_sets(config.data.validation, base.language, config);
+    if (config.validation.every != 0) held_out_ = training_sets(config.data.validation, base.language, config);
   }
 
   /// Says what is to come, and refuses what does not fit. Throws limit_error.
@@ -89,6 +82,8 @@ class training_run {
       const auto found = train::count_epoch({set}, for_validation(), open_text_until_signal);
       validation_rows_ = std::max(validation_rows_, found.largest_batch);
       validation_pairs_ += found.pairs;
+      validation_left_out_ += found.left_out;
+      validation_skipped_ += found.skipped.total();
     }
     line_.clear();
     const auto per_step = static_cast<double>(config_.batch.accumulation);
@@ -96,11 +91,13 @@ class training_run {
     steps_ = config_.steps != 0 ? config_.steps : static_cast<index_t>(std::ceil(batches / per_step));
     describe_data();
     check_memory();
+    last_ = last_of_schedule();
+    trainer_for(config_, last_).check();
     describe_time();
   }
 
   void run() {
-    auto options = trainer_for(config_, steps_);
+    const auto options = trainer_for(config_, last_, identity_);
     train::batch_stream source(sets_, batches_, open_text);
     std::vector<std::unique_ptr<train::batch_stream>> streams;
     std::vector<train::validation_set<train::batch_stream>> validation;
@@ -115,9 +112,10 @@ class training_run {
       note(goes_on ? message("going on after step ", trainer->state().step)
                    : message("there is no checkpoint in ", options.checkpoints.string(), ", beginning anew"));
     }
-    make_output();
-    metrics_.emplace(output_ / "metrics.jsonl", goes_on ? trainer->state().step : -1);
-    write_text(output_ / "config.json", train::to_json(config_));
+    output_.begin();
+    metrics_.emplace(output_.path() / "metrics.jsonl", goes_on ? trainer->state().step : -1);
+    points_ = train::metrics_file::read(output_.path() / "metrics.jsonl");
+    write_text(output_.path() / "config.json", train::to_json(config_));
     first_step_ = trainer->state().step;
     begin_ = last_line_ = seconds_now();
     const auto end = trainer->run(interrupts::instance().token());
@@ -129,23 +127,46 @@ class training_run {
     }
     take_weights(*trainer);
     trainer.reset();  // its memory is needed
-    for (const auto& path : write_training_result(config_, tokenizer_, *model_)) note("written: " + path.string());
+    const auto written = write_training_result(config_, tokenizer_, format_, *model_);
+    for (const auto& path : written) note("written: " + path.string());
+    note("to run it as it was trained: " + printable(translate_command(config_, written.front())));
   }
 
  private:
   static constexpr double seconds_between_lines = 60;  // where progress is not shown
 
+  /// What can be known to make no sense before anything is read is refused.
+  [[nodiscard]] static const train::training_config& checked(const train::training_config& config) {
+    static_cast<void>(formats_for(config));
+    static_cast<void>(adapters_for(config));
+    constexpr index_t unknown = std::numeric_limits<index_t>::max();
+    const index_t last = config.schedule.steps != 0 ? config.schedule.steps : config.steps;
+    trainer_for(config, last != 0 ? last : unknown).check();
+    return config;
+  }
+
   [[nodiscard]] train::batch_options for_validation() const {
     auto out = batches_.for_validation();
-    out.budget = std::max(config_.validation.rows, config_.batch.rows);
+    out.budget = config_.validation.rows;
     return out;
   }
 
-  void make_output() const {
-    std::error_code problem;
-    std::filesystem::create_directories(output_, problem);
-    expect<io_error>(!problem, "cannot write '", output_.string(), "': ", problem.message());
-    clean(output_);
+  /// The step at which the learning rate has fallen: that of the settings, of the run that is gone on with, or the
+  /// last.
+  [[nodiscard]] index_t last_of_schedule() const {
+    if (config_.schedule.steps != 0) return config_.schedule.steps;
+    const auto identity =
+        resume_ ? train::checkpoint_folder::last_identity(output_.checkpoints()) : std::optional<std::string>();
+    const auto kept = identity ? train::run_identity::find(*identity, "schedule.steps") : std::nullopt;
+    index_t step = 0;
+    if (!kept || config_.schedule.kind == "constant") return steps_;
+    const auto result = std::from_chars(kept->data(), kept->data() + kept->size(), step);
+    if (result.ec != std::errc() || step <= 0) return steps_;
+    if (step != steps_) {
+      note(message("the learning rate falls until step ", step, ", as when the run began; --set schedule.steps=",
+                   steps_, " would have it fall until the last step"));
+    }
+    return step;
   }
 
   void describe_data() const {
@@ -159,18 +180,30 @@ class training_run {
                    " that are no UTF-8, ", figures_.skipped.too_long, " too long, ", figures_.left_out,
                    " past batch.rows or the model's context"));
     }
+    if (validation_left_out_ + validation_skipped_ > 0) {
+      note(message("left out of validation: ", validation_skipped_, " pairs that cannot be used, ",
+                   validation_left_out_, " past validation.rows or the model's context"));
+    }
   }
 
   void check_memory() const {
     const auto count = train::count(model_->parameters());
-    const auto rows = std::max(figures_.largest_batch, validation_rows_);
-    const auto needed = train::training_bytes(count, model_->activation_bytes(rows, config_.activation_checkpointing));
+    // A validation keeps nothing for a backward pass, as little as one that computes again.
+    const auto passes =
+        std::max(model_->activation_bytes(figures_.largest_batch, config_.activation_checkpointing),
+                 validation_rows_ == 0 ? std::size_t{0} : model_->activation_bytes(validation_rows_, true));
+    const auto needed = train::training_bytes(count, passes);
+    const auto least = train::training_bytes(count, 0);
+    const bool hopeless = memory_ && least > *memory_;
     note(message("memory: about ", in_megabytes(static_cast<double>(needed)),
                  memory_ ? message(" of ", in_megabytes(static_cast<double>(*memory_)), " available") : std::string()));
-    expect<limit_error>(!memory_ || needed <= *memory_, "training would take about ",
-                        in_megabytes(static_cast<double>(needed)), " of memory, and there are ",
-                        in_megabytes(static_cast<double>(memory_.value_or(0))),
-                        "; a smaller batch.rows, activation_checkpointing or lora.rank would make it less");
+    expect<limit_error>(
+        !memory_ || needed <= *memory_, "training would take about ", in_megabytes(static_cast<double>(needed)),
+        " of memory, and there are ", in_megabytes(static_cast<double>(memory_.value_or(0))),
+        hopeless ? message(" (weights and what belongs to them alone take ", in_megabytes(static_cast<double>(least)),
+                           "); a smaller model, freeze or lora.rank would make it less")
+                 : std::string("; a smaller batch.rows, validation.rows or activation_checkpointing would "
+                               "make it less"));
   }
 
   /// Measured on the first batch, whose gradients are thrown away.
@@ -209,6 +242,8 @@ class training_run {
   /// A line that cannot be written ends the run where a checkpoint that cannot be written does.
   template <class Report>
   void write_metrics(const Report& report) {
+    constexpr bool validates = std::is_same_v<Report, train::validation_report>;
+    points_.push_back({report.step, validates, std::isfinite(report.loss) ? std::optional(report.loss) : std::nullopt});
     try {
       metrics_->add(report);
       metrics_fail_ = false;
@@ -222,8 +257,9 @@ class training_run {
     write_metrics(report);
     const double now = seconds_now();
     const double a_step = (now - begin_) / static_cast<double>(std::max<index_t>(1, report.step - first_step_));
-    const auto text = message("step ", report.step, '/', steps_, "  loss ", fixed(report.loss, 4), "  ",
-                              fixed(report.rows_per_second, 0), " tokens/s  ETA ",
+    // Epochs may have more batches than the first had.
+    const auto text = message("step ", report.step, '/', std::max(report.step, steps_), "  loss ",
+                              fixed(report.loss, 4), "  ", fixed(report.rows_per_second, 0), " tokens/s  ETA ",
                               duration(a_step * static_cast<double>(std::max<index_t>(0, steps_ - report.step))));
     line_.show(text);
     if (line_.is_enabled() || now - last_line_ < seconds_between_lines) return;
@@ -246,8 +282,7 @@ class training_run {
   /// A picture that cannot be written ends nothing.
   void draw() const {
     try {
-      const auto points = train::metrics_file::read(output_ / "metrics.jsonl");
-      write_text(output_ / "loss.svg", draw_losses(points, message("Loss: ", config_.output)));
+      write_text(output_.path() / "loss.svg", draw_losses(points_, message("Loss: ", config_.output)));
     } catch (const error& problem) {
       note(problem.what());
     }
@@ -258,24 +293,32 @@ class training_run {
     const auto& state = trainer.state();
     note(message(state.step, " steps in ", duration(state.seconds),
                  state.skipped > 0 ? message(", ", state.skipped, " of them skipped") : std::string()));
-    if (config_.result.weights == "best" && state.best_step >= 0) {
+    if (config_.result.weights != "best" || state.best_step < 0) return;
+    try {
       const auto best = trainer.load_best();
       note(message("taking the weights of step ", best.step, ", validation loss ", fixed(best.best_loss, 4)));
+    } catch (const error& problem) {
+      note(message("the weights that did best cannot be read, those of step ", state.step,
+                   " are taken: ", printable(problem.what())));
     }
   }
 
   const train::training_config& config_;
-  std::filesystem::path output_;
+  training_output output_;
   bool resume_;
   std::optional<std::size_t> memory_;  // before anything was loaded
   std::filesystem::path tokenizer_;
+  text::chat_format format_;
+  std::string identity_;
   std::unique_ptr<train::model<float>> model_;
   train::batch_options batches_;
   std::vector<train::training_set> sets_, held_out_;
   train::epoch_figures figures_;
-  index_t validation_rows_ = 0, validation_pairs_ = 0;
+  index_t validation_rows_ = 0, validation_pairs_ = 0, validation_left_out_ = 0, validation_skipped_ = 0;
   index_t steps_ = 0, first_step_ = 0;
+  index_t last_ = 0;  // of the schedule
   std::optional<train::metrics_file> metrics_;
+  std::vector<train::metrics_point> points_;  // what the file says
   bool metrics_fail_ = false;
   progress line_;
   double begin_ = 0, last_line_ = 0;
@@ -297,6 +340,7 @@ class train_command final : public command {
         "Everything goes into the output folder: metrics.jsonl, loss.svg, config.json, checkpoints, and in the end\n"
         "the model for Hugging Face (model/) and as GGUF (model.gguf), or the adapter for PEFT (adapter/).\n"
         "Ctrl-C saves and stops. A run that was stopped or killed goes on with --resume, as if nothing had been.\n"
+        "Relative paths, also those in CONFIG.json, are meant from the working directory.\n"
         "Examples:\n"
         "  runnel train translator.json --set output=runs/first\n"
         "  runnel train translator.json --set output=runs/first --resume\n"

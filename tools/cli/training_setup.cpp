@@ -4,25 +4,32 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include <runnel/io/atomic_file.hpp>
 #include <runnel/io/atomic_folder.hpp>
 #include <runnel/models/adapter_writer.hpp>
 #include <runnel/models/export.hpp>
 #include <runnel/models/hugging_face_config.hpp>
 #include <runnel/models/initialize.hpp>
+#include <runnel/text/json_writer.hpp>
+#include <runnel/text/tokenizer_data.hpp>
 #include <runnel/text/tokenizer_gguf_writer.hpp>
 #include <runnel/text/tokenizer_json_writer.hpp>
+#include <runnel/train/checkpoint.hpp>
 #include <runnel/train/config_io.hpp>
 
 #include "console.hpp"
 #include "model_file.hpp"
 #include "options.hpp"
+#include "training_output.hpp"
 
 namespace runnel::cli {
 
@@ -46,8 +53,14 @@ double matrix_numbers(const models::model_config& model) {
          product(model.vocab_size, model.hidden_size) * (model.tie_word_embeddings ? 1 : 2);
 }
 
+void expect_there(std::string_view key, const std::string& path) {
+  std::error_code problem;
+  expect<io_error>(std::filesystem::exists(path, problem), key, ": '", printable(path), "' does not exist");
+}
+
 training_base new_model(const train::training_config& config) {
   training_base out;
+  expect_there("tokenizer", config.tokenizer);
   out.tokenizer = resolve_tokenizer(config.tokenizer);
   out.language.tokenizer = std::make_shared<const text::tokenizer>(load_tokenizer(out.tokenizer));
   const io::json_document document(config.model.config.text, "model.config");
@@ -65,11 +78,81 @@ training_base new_model(const train::training_config& config) {
   return out;
 }
 
+/// How many numbers the adapters have; saturates.
+double adapter_numbers(const train::training_config& config, const models::model_config& model) {
+  const auto adapters = adapters_for(config);
+  double sum = 0;
+  for (const auto which : adapters->targets) {
+    const auto where = models::layout_of(model, {}, which);
+    sum += static_cast<double>(where.outputs) + static_cast<double>(where.inputs);
+  }
+  return sum * static_cast<double>(config.lora.rank) * static_cast<double>(model.num_hidden_layers);
+}
+
+/// As `text::parse_chat_format` reads it.
+std::string format_text(const text::chat_format& format) {
+  text::json_writer out;
+  out.begin_object();
+  out.member("name", format.name);
+  out.member("about", format.about);
+  out.member("source", format.source == text::source_kind::audio ? "audio" : "text");
+  out.member("source_prefix", format.source_prefix);
+  out.member("source_suffix", format.source_suffix);
+  out.member("target_prefix", format.target_prefix);
+  out.member("target_suffix", format.target_suffix);
+  out.member("word_separator", format.word_separator);
+  out.key("recognized_by");
+  out.begin_object();
+  const auto list = [&](const char* key, const std::vector<std::string>& texts) {
+    out.key(key);
+    out.begin_array();
+    for (const std::string& one : texts) out.value(one);
+    out.end();
+  };
+  list("template_has", format.recognized_by.template_has);
+  list("template_lacks", format.recognized_by.template_lacks);
+  list("tokens", format.recognized_by.tokens);
+  out.end();
+  out.end();
+  return out.text() + '\n';
+}
+
+/// Changes with everything that a vocabulary's files say of how text becomes tokens.
+std::uint64_t digest_of(const text::tokenizer_data& of) {
+  std::uint64_t sum = 0;
+  const auto add = [&](std::string_view text) { sum = train::detail::digest(text, sum); };
+  const auto number = [&](auto value) { add(message(value)); };
+  const auto id = [&](const std::optional<std::int32_t>& one) { number(one ? *one : -1); };
+  for (const auto& one : of.tokens) add(one);
+  for (const auto one : of.types) number(static_cast<int>(one));
+  for (const auto& [left, right] : of.merges) {
+    add(left);
+    add(right);
+  }
+  sum = train::detail::digest(std::as_bytes(std::span(of.scores)), sum);
+  for (const auto& one : {of.bos, of.unknown, of.padding, of.missing_byte}) id(one);
+  for (const auto one : of.eos_ids) number(one);
+  for (const bool one : {of.leftmost_ties, of.fuse_missing, of.add_bos, of.ignore_merges, of.nfc, of.split_spaces,
+                         of.collapse_spaces, of.strip_leading_space}) {
+    number(one ? 1 : 0);
+  }
+  for (const int one : {static_cast<int>(of.form), static_cast<int>(of.pre_tokenizer), static_cast<int>(of.prefix)}) {
+    number(one);
+  }
+  return sum;
+}
+
+void write_text(const std::filesystem::path& path, std::string_view text) {
+  io::write_file_atomically(path, std::as_bytes(std::span(text.data(), text.size())));
+}
+
 void write_folder(const std::filesystem::path& path, const std::filesystem::path& tokenizer,
-                  const models::decoder& network, quant::weight_format format, int threads) {
+                  const text::chat_format& chat, const models::decoder& network, quant::weight_format format,
+                  int threads) {
   std::error_code problem;
-  std::filesystem::remove_all(path, problem);  // of a run that was gone on with
-  io::atomic_folder folder(path);
+  const auto fresh = path.parent_path() / ".runnel-model.tmp";  // beside the one of a run that was gone on with
+  std::filesystem::remove_all(fresh, problem);
+  io::atomic_folder folder(fresh);
   const auto vocabulary = load_vocabulary(tokenizer);
   if (std::filesystem::is_directory(tokenizer, problem)) {
     copy_tokenizer(tokenizer, folder.path());
@@ -80,7 +163,9 @@ void write_folder(const std::filesystem::path& path, const std::filesystem::path
   models::export_options options;
   options.threads = threads;
   models::write_hugging_face(network, format, folder.path(), ids, options);
+  write_text(folder.path() / "chat_format.json", format_text(chat));
   folder.commit();
+  replace_folder(fresh, path);
 }
 
 void write_gguf(const std::filesystem::path& path, const std::filesystem::path& tokenizer,
@@ -112,7 +197,10 @@ void write_gguf(const std::filesystem::path& path, const std::filesystem::path& 
 
 void expect_weights_fit(const train::training_config& config, const models::model_config& model,
                         std::optional<std::size_t> available) {
-  const double bytes = matrix_numbers(model) * (config.lora.rank != 0 ? 4 : 16);
+  // While it is read, the model to start from is in memory beside the weights that are made of it.
+  const double numbers = matrix_numbers(model), base = static_cast<double>(bytes_of_base(config));
+  const double bytes = config.lora.rank != 0 ? numbers * 4 + std::max(base, 16 * adapter_numbers(config, model))
+                                             : std::max(numbers * 16, numbers * 8 + base);
   expect<limit_error>(!available || bytes <= static_cast<double>(*available), "training would take ",
                       in_megabytes(bytes), " of memory for weights alone, and there are ",
                       in_megabytes(static_cast<double>(available.value_or(0))));
@@ -123,13 +211,36 @@ training_base load_training_base(const train::training_config& config) {
   if (config.model.init.empty()) {
     out = new_model(config);
   } else {
+    expect_there("model.init", config.model.init);
     out.tokenizer = resolve_model(config.model.init);
     out.language = load_model_at(out.tokenizer);
   }
   format_option format;
-  format.choose(config.format);
+  format.choose(config.format, "format");
   format.apply(out.language);
+  constexpr std::uint64_t seed = 1;
+  auto wording = out.language.format;
+  wording.about.clear();  // for people
+  out.identity = message("tokenizer (digest) = ", digest_of(load_vocabulary(out.tokenizer)),
+                         "\nformat (digest) = ", train::detail::digest(format_text(wording), seed), '\n');
   return out;
+}
+
+std::uintmax_t bytes_of_base(const train::training_config& config) {
+  if (config.model.init.empty()) return 0;
+  std::error_code problem;
+  const std::filesystem::path path(config.model.init);
+  const auto size = [](const std::filesystem::path& file) {
+    std::error_code none;
+    const auto found = std::filesystem::file_size(file, none);
+    return none ? 0 : found;
+  };
+  if (!std::filesystem::is_directory(path, problem)) return size(path);
+  std::uintmax_t sum = 0;
+  for (const auto& one : std::filesystem::directory_iterator(path, problem)) {
+    if (one.path().extension() == ".safetensors") sum += size(one.path());
+  }
+  return sum;
 }
 
 std::vector<train::training_set> training_sets(const std::vector<train::data_setting>& data,
@@ -152,10 +263,8 @@ train::batch_options batches_for(const train::training_config& config, const mod
   out.how = train::plan_of(config);
   out.how.validate(model.max_position_embeddings);
   out.rows.waits = config.plan.k.waits;
-  out.rows.end =
-      choice<train::end_limit>(std::array<std::string_view, 3>{"drawn", "wait_k", "whole_source"}, config.loss.end);
-  out.rows.header = choice<train::header_loss>(std::array<std::string_view, 3>{"none", "predicting_row", "published"},
-                                               config.loss.header);
+  out.rows.end = choice<train::end_limit>(train::end_limit_names, config.loss.end);
+  out.rows.header = choice<train::header_loss>(train::header_loss_names, config.loss.header);
   out.rows.published_header_limit = config.loss.published_header_limit;
   out.rows.probe_share = config.loss.probe_share;
   out.window = model.sliding_window;
@@ -192,9 +301,8 @@ ops::eval_options compute_for(const train::training_config& config) {
   return {threads_for(config.threads), mode};
 }
 
-train::trainer_options trainer_for(const train::training_config& config, index_t steps) {
+train::trainer_options trainer_for(const train::training_config& config, index_t last, const std::string& identity) {
   train::trainer_options out;
-  const index_t last = config.schedule.steps != 0 ? config.schedule.steps : steps;
   out.rate = {choice<train::decay>(train::decay_names, config.schedule.kind), config.schedule.rate,
               config.schedule.warmup, last, config.schedule.final_ratio};
   out.optimizer = {config.optimizer.beta1, config.optimizer.beta2, config.optimizer.epsilon,
@@ -214,7 +322,9 @@ train::trainer_options trainer_for(const train::training_config& config, index_t
   out.save_every = config.checkpoint.every;
   out.save_seconds = config.checkpoint.seconds;
   out.checkpoints = std::filesystem::path(config.output) / "checkpoints";
-  out.identity = train::identity_of(config, last);
+  // What was trained with files that were not noted down is taken to be trained with these.
+  out.identity = {
+      train::identity_of(config, last) + identity, train::identity_of({}, last) + identity, {"schedule.steps"}};
   return out;
 }
 
@@ -234,17 +344,20 @@ result_formats formats_for(const train::training_config& config) {
 
 std::vector<std::filesystem::path> write_training_result(const train::training_config& config,
                                                          const std::filesystem::path& tokenizer,
+                                                         const text::chat_format& format,
                                                          const train::model<float>& model) {
   const std::filesystem::path output(config.output);
-  const models::decoder network = model.to_decoder();
   if (config.lora.rank != 0) {
-    models::write_peft(model.to_adapter(), network, output / "adapter", {config.model.init, config.lora.dropout});
+    models::write_peft(model.to_adapter(), model.config(), output / "adapter",
+                       {config.model.init, config.lora.dropout});
+    write_text(output / "adapter" / "chat_format.json", format_text(format));
     return {output / "adapter"};
   }
+  const models::decoder network = model.to_decoder();
   const auto formats = formats_for(config);
   const int threads = threads_for(config.threads);
   std::vector<std::filesystem::path> written{output / "model"};
-  write_folder(written.front(), tokenizer, network, formats.folder, threads);
+  write_folder(written.front(), tokenizer, format, network, formats.folder, threads);
   if (formats.file) {
     written.push_back(output / "model.gguf");
     write_gguf(written.back(), tokenizer, network, *formats.file, threads);
@@ -252,14 +365,78 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
   return written;
 }
 
-std::optional<std::size_t> available_memory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string name, unit; file >> name;) {
-    std::size_t kilobytes = 0;
-    if (name == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
-    std::getline(file, unit);
+std::string translate_command(const train::training_config& config, const std::filesystem::path& written) {
+  const auto quoted = [](std::string_view text) {
+    const auto plain = [](char c) {
+      const auto code = static_cast<unsigned char>(c);
+      return std::isalnum(code) != 0 || std::string_view("_-./=:,+").find(c) != std::string_view::npos;
+    };
+    if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return std::string(text);
+    std::string out = "'";
+    for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return out + "'";
+  };
+  const bool adapts = config.lora.rank != 0;
+  std::string out = "runnel translate -m " + quoted(adapts ? config.model.init : written.string());
+  if (adapts) out += message(" --lora ", quoted(written.string()));
+  if (adapts) out += message(" --format ", quoted((written / "chat_format.json").string()));
+  out += message(" --plan ", config.plan.name);
+  if (!config.plan.reencode.empty()) out += message(" --reencode ", config.plan.reencode);
+  if (config.plan.phi) out += message(" --phi ", *config.plan.phi);
+  const auto& waits = config.plan.k.waits;
+  out += message(" -k ", waits[waits.size() / 2]);
+  if (config.data.max_word_tokens != train::training_config().data.max_word_tokens) {
+    out += message(" --max-word-tokens ", config.data.max_word_tokens);
+  }
+  return out + message(" --instruction ", quoted(config.data.train.front().text.instruction));
+}
+
+namespace {
+
+/// The first number of a file, or that behind `key`.
+std::optional<std::size_t> number_in(const std::filesystem::path& path, std::string_view key = {}) {
+  std::ifstream file(path);
+  std::size_t number = 0;
+  if (key.empty()) return file >> number ? std::optional(number) : std::nullopt;
+  for (std::string name, rest; file >> name; std::getline(file, rest)) {
+    if (name == key) return file >> number ? std::optional(number) : std::nullopt;
   }
   return std::nullopt;
+}
+
+/// What a control group may still take; pages of files can be taken back.
+std::optional<std::size_t> left_in_group(const std::filesystem::path& group, const char* most_name,
+                                         const char* used_name, std::string_view files) {
+  const auto most = number_in(group / most_name), used = number_in(group / used_name);
+  if (!most || !used) return std::nullopt;  // "max": no bound
+  const std::size_t kept = *used - std::min(*used, number_in(group / "memory.stat", files).value_or(0));
+  return *most - std::min(*most, kept);
+}
+
+}  // namespace
+
+std::optional<std::size_t> available_memory(const std::filesystem::path& root) {
+  auto out = number_in(root / "proc/meminfo", "MemAvailable:");
+  if (out) *out *= 1024;
+  const auto bound = [&](const std::optional<std::size_t>& left) {
+    if (left && (!out || *left < *out)) out = left;
+  };
+  const auto groups = root / "sys/fs/cgroup";
+  std::ifstream own(root / "proc/self/cgroup");
+  for (std::string line; std::getline(own, line);) {
+    const auto second = line.find(':', std::min(line.find(':') + 1, line.size()));
+    if (second == std::string::npos) continue;
+    const bool unified = line.starts_with("0::"), memory = line.find(":memory:") != std::string::npos;
+    // Every group around that of this process counts.
+    for (std::filesystem::path at(line.substr(second + 1)); unified || memory; at = at.parent_path()) {
+      const auto inner = at.relative_path();
+      bound(unified ? left_in_group(groups / inner, "memory.max", "memory.current", "inactive_file")
+                    : left_in_group(groups / "memory" / inner, "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                    "total_inactive_file"));
+      if (inner.empty()) break;
+    }
+  }
+  return out;
 }
 
 }  // namespace runnel::cli

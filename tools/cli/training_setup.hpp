@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include <runnel/models/quantize.hpp>
 #include <runnel/ops/eval.hpp>
 #include <runnel/stream/language_model.hpp>
+#include <runnel/text/chat_format.hpp>
 #include <runnel/train/batches.hpp>
 #include <runnel/train/config.hpp>
 #include <runnel/train/model.hpp>
@@ -24,6 +26,8 @@ namespace runnel::cli {
 struct training_base {
   stream::language_model language;
   std::filesystem::path tokenizer;  ///< where its vocabulary was read
+  /// Lines "key = value" that change with what its tokenizer and its format say, whatever the files are called.
+  std::string identity;
 };
 
 /// Throws limit_error if what belongs to the weights of `model` does not fit into `available` bytes.
@@ -47,8 +51,12 @@ void expect_weights_fit(const train::training_config& config, const models::mode
 
 [[nodiscard]] ops::eval_options compute_for(const train::training_config& config);
 
-/// How the trainer is run for `steps` steps, at the last of which a schedule without steps of its own has fallen.
-[[nodiscard]] train::trainer_options trainer_for(const train::training_config& config, index_t steps);
+/// How the trainer is run with a schedule that has fallen at step `last`. `identity` is that of the base.
+[[nodiscard]] train::trainer_options trainer_for(const train::training_config& config, index_t last,
+                                                 const std::string& identity = {});
+
+/// Bytes of the files that the model to start from lies in; 0 where there are none.
+[[nodiscard]] std::uintmax_t bytes_of_base(const train::training_config& config);
 
 /// Formats that the result is written in. Throws config_error for a name that is none.
 struct result_formats {
@@ -57,13 +65,19 @@ struct result_formats {
 };
 [[nodiscard]] result_formats formats_for(const train::training_config& config);
 
-/// Writes what was trained into the output folder: `adapter` (PEFT), or `model` (Hugging Face) and `model.gguf`.
-/// Returns what was written. Throws config_error or io_error.
+/// Writes what was trained into the output folder: `adapter` (PEFT), or `model` (Hugging Face) and `model.gguf`;
+/// folders get the format as `chat_format.json` too. What was there before stays until the new is whole. Returns what
+/// was written. Throws config_error or io_error.
 std::vector<std::filesystem::path> write_training_result(const train::training_config& config,
                                                          const std::filesystem::path& tokenizer,
+                                                         const text::chat_format& format,
                                                          const train::model<float>& model);
 
-/// Bytes of memory that the system could still give; nothing where it does not say.
-[[nodiscard]] std::optional<std::size_t> available_memory();
+/// The command that runs what `write_training_result` wrote as it was trained.
+[[nodiscard]] std::string translate_command(const train::training_config& config, const std::filesystem::path& written);
+
+/// Bytes of memory that the system, or a control group around this process, could still give; nothing where neither
+/// says. `root` is where /proc and /sys are.
+[[nodiscard]] std::optional<std::size_t> available_memory(const std::filesystem::path& root = "/");
 
 }  // namespace runnel::cli

@@ -12,11 +12,14 @@
 
 #include <runnel/stream/session.hpp>
 #include <runnel/text/chat_format.hpp>
+#include <runnel/unicode/utf8.hpp>
 
 #include "command.hpp"
 #include "console.hpp"
 #include "options.hpp"
 #include "sentence_source.hpp"
+#include "streaming_options.hpp"
+#include "text_lines.hpp"
 #include "translation_log.hpp"
 #include "translation_view.hpp"
 
@@ -24,23 +27,11 @@ namespace runnel::cli {
 
 namespace {
 
-/// The lines of a reference file.
-std::vector<std::string> read_lines(const std::string& path) {
-  const std::string all = read_all(path);
-  std::vector<std::string> lines;
-  for (std::size_t begin = 0; begin < all.size();) {
-    const std::size_t end = std::min(all.find('\n', begin), all.size());
-    lines.push_back(all.substr(begin, end - begin));
-    if (lines.back().ends_with('\r')) lines.back().pop_back();
-    begin = end + 1;
-  }
-  return lines;
-}
-
 /// What all sentences took together.
 struct totals {
   std::int64_t sentences = 0;
   std::int64_t skipped = 0;
+  std::int64_t earlier = 0;  // taken from the log
   std::int64_t source_units = 0;
   std::int64_t words = 0;
   stream::row_counters rows;
@@ -79,11 +70,19 @@ class translation_run {
     expect<config_error>(
         !how_.has_references || !lines_ || *lines_ == static_cast<std::int64_t>(how_.references.size()),
         "--target: expected as many lines as the source, ", lines_.value_or(0), ", found ", how_.references.size());
+    expect<config_error>(log_ == nullptr || !lines_ || log_->last_earlier() < *lines_,
+                         "--resume: instances.log has a sentence with index ",
+                         log_ != nullptr ? log_->last_earlier() : 0, ", but the source has ", lines_.value_or(0),
+                         " lines");
   }
 
   void run() {
     std::optional<stream::session> session;
     while (!source_.at_end()) {
+      if (const auto* const done = log_ != nullptr ? log_->earlier(source_.line_number() - 1) : nullptr) {
+        if (!show_earlier(*done)) break;
+        continue;
+      }
       if (!session) {
         made_ = seconds_now();
         session.emplace(how_.model, how_.options);
@@ -128,6 +127,29 @@ class translation_run {
     return true;
   }
 
+  /// Shows what an earlier run made of the next line. Returns false if there is none.
+  bool show_earlier(const instance& done) {
+    source_.read_line();
+    if (source_.line_is_missing()) return false;
+    std::string line = source_.line();
+    if (line.ends_with('\r')) line.pop_back();
+    const auto same = [](const std::string& here, const std::optional<std::string>& there) {
+      return !unicode::is_valid(here) || here == there;  // the log cannot hold what is no text
+    };
+    expect<config_error>(same(line, done.source), "--resume: ", source_.name(), ", line ", source_.line_number(),
+                         ": instances.log has another source for this sentence");
+    const auto index = static_cast<std::size_t>(done.index);
+    expect<config_error>(
+        !how_.has_references || (index < how_.references.size() && same(how_.references[index], done.reference)),
+        "--resume: --target, line ", source_.line_number(), ": instances.log has another reference for this sentence");
+    progress_.clear();
+    view_.begin_sentence(source_.line_number());
+    view_.end_sentence(done.prediction);
+    ++sum_.earlier;
+    source_.next_line();
+    return true;
+  }
+
   void feed(stream::session& session) {
     source_.feed(session);
     if (first_unit_ == 0 && source_.units() > 0) first_unit_ = seconds_now();
@@ -156,10 +178,12 @@ class translation_run {
       one_.words.resize(i + 1);
       one_.delays.resize(i + 1);
       one_.elapsed_ms.resize(i + 1);
+      one_.computed_ms.resize(i + 1);
     }
     one_.words[i] += word.text;
     one_.delays[i] = word.words_read;
     one_.elapsed_ms[i] = std::max(0.0, (word.elapsed_s - (first_unit_ - made_)) * 1000);
+    one_.computed_ms[i] = busy_ * 1000;
   }
 
   void begin_view() {
@@ -192,7 +216,8 @@ class translation_run {
                            " lines, but the source has more");
       one_.reference = how_.references[index];
     }
-    if (one_.num_source_units > 0) sum_.add(session.counters());
+    if (one_.num_source_units > 0) one_.rows = session.counters();
+    sum_.add(one_.rows);
     ++sum_.sentences;
     sum_.source_units += one_.num_source_units;
     sum_.words += static_cast<std::int64_t>(one_.words.size());
@@ -206,7 +231,7 @@ class translation_run {
   }
 
   void show_progress() {
-    std::string text = message("sentence ", sum_.sentences);
+    std::string text = message("sentence ", sum_.earlier + sum_.sentences);
     if (lines_) text += message(" of ", *lines_);
     if (sum_.seconds > 0)
       text += message(", ", fixed(static_cast<double>(sum_.rows.tokens_kept) / sum_.seconds, 1), " tokens/s");
@@ -236,17 +261,8 @@ class translate_command final : public command {
 
   void declare(arguments& options) override {
     model_.declare(options);
-    declare_plan(options);
     declare_text(options);
-    options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
-    options.whole("--max-word-tokens", max_word_tokens_, "N", "Tokens after which a word counts as complete", 1);
-    options
-        .text("--early-end", early_end_, "WHAT",
-              "What the model's end means before the source's end: read (go on reading) or stop")
-        .one_of({"read", "stop"});
-    options.flag("--punctuation-reads", punctuation_reads_,
-                 "Count a punctuation mark as one more word, as the paper's own decoder does; to replay its results");
-    sampling_.declare(options);
+    streaming_.declare(options);
     options.flag("--skip-long", skip_long_,
                  "Give an empty line for a sentence that the context cannot hold, instead of ending with an error");
     options.footer(
@@ -259,26 +275,29 @@ class translate_command final : public command {
         "  runnel translate -m model.gguf --source sentences.txt --plan group-streaming --wait-k 3\n"
         "  runnel translate -m model.gguf --source sentences.txt --plan batch-streaming --reencode all -k 5 > out.txt\n"
         "  speech-to-words | runnel translate -m model.gguf --source - --target-language German\n"
-        "  runnel translate -m model.gguf --source test.en --target test.fr --output results/");
+        "  runnel translate -m model.gguf --source test.en --target test.fr --output results/ --resume");
   }
 
   void run() override {
     translation_run::setup how;
-    how.options = session_options();
+    how.options = streaming_.get(model_);
     how.unit = text::find_text_unit(unit_);
     how.skip_long = skip_long_;
     how.has_references = !target_.empty();
+    expect<config_error>(!resume_ || !output_.empty(),
+                         "translate: --resume needs --output, which has the log to resume");
     expect<config_error>(!(target_ == "-" && source_ == "-"),
                          "translate: --source and --target cannot both be standard input");
     if (how.has_references) how.references = read_lines(target_);
     sentence_source source(source_, how.unit);
     how.options.word_separator = source.separator();
     how.model = model_.load();
-    format_.apply(how.model);
+    streaming_.format().apply(how.model);
     how.options.adapters = model_.adapters(how.model);
     how.options.validate(how.model.context());
     std::optional<translation_log> log;
-    if (!output_.empty()) log.emplace(output_, settings(how));
+    using start = translation_log::start;
+    if (!output_.empty()) log.emplace(output_, settings(how), resume_ ? start::resume : start::anew);
     const std::string plan = stream::name_of(how.options.how);
     translation_run all(std::move(how), source, log ? &*log : nullptr);
     try {
@@ -289,68 +308,26 @@ class translate_command final : public command {
       summarise(all.sum(), plan);
       throw;
     }
+    if (log) log->write_scores(scoring());
     summarise(all.sum(), plan);
   }
 
  private:
-  void declare_plan(arguments& options) {
-    options.text("--plan", plan_, "PLAN",
-                 "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
-                 "removed-target or removed-both");
-    reencode_option_ =
-        options.text("--reencode", reencode_, "WHAT",
-                     "What batch-streaming computes again when source arrives: none (default), positions or all");
-    options.whole("-k,--wait-k,--waitk,--wait_k", wait_k_, "K",
-                  "Words to read before the first is written; then one for each (plans that read all first ignore it)",
-                  1);
-    phi_option_ = options.real("--phi", phi_, "X",
-                               "Where target positions begin, for group-streaming and batch-grouped; may be fractional",
-                               0, static_cast<double>(most_of_anything));
-  }
-
   void declare_text(arguments& options) {
     options.text("-s,--source", source_, "FILE", "Sentences, one a line; -: standard input, read live, word by word")
         .required();
     options.text("--source-unit", unit_, "UNIT", "What is read at a time: word, char or token")
         .one_of({"word", "char", "token"});
     options.text("--target", target_, "FILE", "References, one a line, kept for the log");
-    const auto from =
-        options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
-    const auto to = options.text("--target-language", to_, "NAME", "Name of the language to write");
-    instruction_option_ =
-        options
-            .text("--instruction", instruction_, "TEXT",
-                  "What the model is told to do; default: Translate the following English paragraph to French")
-            .excludes(from)
-            .excludes(to);
-    format_.declare(options);
     options.text("-o,--output", output_, "DIR",
                  "Folder for instances.log (one JSON object a sentence, as SimulEval writes them; delays count source "
-                 "units, elapsed is in ms) and config.yaml; files of an earlier run are replaced");
-  }
-
-  [[nodiscard]] std::string instruction() const {
-    if (instruction_option_.given()) return instruction_;
-    return "Translate the following " + from_ + " paragraph to " + to_;
-  }
-
-  [[nodiscard]] stream::session_options session_options() const {
-    stream::session_options options;
-    const std::string name = plan_ == "group" ? "group-streaming" : plan_;
-    options.how =
-        stream::parse_plan(name, reencode_option_.given() ? std::optional<std::string_view>(reencode_) : std::nullopt,
-                           phi_option_.given() ? std::optional(phi_) : std::nullopt);
-    options.when = stream::wait_k{wait_k_};
-    options.instruction = instruction();
-    options.sampling = sampling_.get();
-    options.context = model_.context();
-    options.max_tokens = max_tokens_;
-    options.max_word_tokens = max_word_tokens_;
-    options.end_before_source = early_end_ == "stop" ? stream::early_end::stop : stream::early_end::read;
-    options.punctuation_reads = punctuation_reads_;
-    options.compute = model_.compute();
-    options.cache_type = model_.cache_type();
-    return options;
+                 "units, elapsed is in ms), config.yaml and scores.tsv; files of an earlier run are replaced");
+    options.flag("--resume,--continue-unfinished", resume_,
+                 "Go on with the run that --output has the log of: sentences in it are shown, not translated again");
+    unit_ms_option_ = options.real("--source-unit-ms", unit_ms_, "MS",
+                                   "Time from one source unit to the next, for the computation-aware columns of "
+                                   "scores.tsv; 0 leaves them out, and only words have a default",
+                                   0, static_cast<double>(most_of_anything));
   }
 
   [[nodiscard]] translation_log::settings settings(const translation_run::setup& how) const {
@@ -358,13 +335,17 @@ class translate_command final : public command {
             {"target_type", "text"},
             {"eval_latency_unit", "word"},
             {"source_unit", unit_},
+            {"source_unit_ms", message(unit_ms())},
             {"plan", stream::name_of(how.options.how)},
             {"policy", how.options.when.name()},
             {"instruction", how.options.instruction},
             {"format", how.model.format.name},
             {"model", how.model.name},
-            {"max_tokens", std::to_string(max_tokens_)},
+            {"adapters", model_.describe_adapters()},
+            {"max_tokens", message(how.options.max_tokens)},
             {"temperature", message(how.options.sampling.temperature)},
+            {"top_k", message(how.options.sampling.top_k)},
+            {"top_p", message(how.options.sampling.top_p)},
             {"seed", message(how.options.sampling.seed)},
             {"compute", std::string(ops::name_of(how.model.network->effective(how.options.compute.compute)))},
             {"cache_type", std::string(cache::name_of(how.options.cache_type))},
@@ -372,12 +353,22 @@ class translate_command final : public command {
             {"threads", std::to_string(model_.threads())}};
   }
 
+  [[nodiscard]] double unit_ms() const { return unit_ == "word" || unit_ms_option_.given() ? unit_ms_ : 0; }
+
+  [[nodiscard]] score_options scoring() const {
+    score_options how;
+    how.unit_ms = unit_ms();
+    how.computation_aware = how.unit_ms > 0;
+    return how;
+  }
+
   void summarise(const totals& sum, const std::string& plan) const {
     const auto& rows = sum.rows;
     std::string first = message("sentences: ", sum.sentences, "; source ", unit_, "s: ", sum.source_units,
                                 "; words written: ", sum.words, "; plan: ", plan);
-    if (plan_ != "batch" && plan_ != "batch-grouped") first += message(", wait-", wait_k_);
+    if (const auto policy = streaming_.policy(); !policy.empty()) first += ", " + policy;
     if (sum.skipped > 0) first += message("; skipped: ", sum.skipped);
+    if (sum.earlier > 0) first += message("; from the log: ", sum.earlier);
     note(first);
     note(message("rows computed: ", rows.source_rows, " source, ", rows.target_rows, " target, ", rows.refed_rows,
                  " re-fed, ", rows.refreshed_rows, " refreshed; passes: ", rows.passes, "; tokens: ", rows.tokens_kept,
@@ -388,26 +379,14 @@ class translate_command final : public command {
   }
 
   model_options model_;
-  sampling_options sampling_;
-  std::string plan_ = "group-streaming";
-  argument reencode_option_;
-  std::string reencode_;
-  index_t wait_k_ = 3;
-  argument phi_option_;
-  double phi_ = 0;
+  streaming_options streaming_;
   std::string source_;
   std::string unit_ = "word";
   std::string target_;
-  std::string from_ = "English";
-  std::string to_ = "French";
-  argument instruction_option_;
-  std::string instruction_;
-  format_option format_;
   std::string output_;
-  index_t max_tokens_ = 256;
-  index_t max_word_tokens_ = 50;
-  std::string early_end_ = "read";
-  bool punctuation_reads_ = false;
+  bool resume_ = false;
+  argument unit_ms_option_;
+  double unit_ms_ = 400;  // 150 words a minute
   bool skip_long_ = false;
 };
 

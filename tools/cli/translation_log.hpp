@@ -4,12 +4,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <runnel/position/group.hpp>
+#include <runnel/stream/pass.hpp>
+
+#include "instance_log.hpp"
+#include "scores.hpp"
 
 namespace runnel::cli {
 
@@ -23,26 +28,47 @@ struct translation {
   std::vector<index_t> delays;
   /// Of each word: milliseconds since the first source unit came.
   std::vector<double> elapsed_ms;
+  /// Of each word: milliseconds spent computing since the sentence began, waiting for the source not counted.
+  std::vector<double> computed_ms;
+  stream::row_counters rows;
   std::optional<std::string> reference;
 
   /// The words with spaces between them, so always one line.
   [[nodiscard]] std::string text() const;
 };
 
-/// The folder that SimulEval's tools read: instances.log with one JSON object a sentence, and config.yaml with the
-/// settings. Scores are for others to compute.
+/// The folder that SimulEval's tools read: instances.log with one JSON object a sentence, config.yaml with the
+/// settings, and scores.tsv.
 class translation_log {
  public:
   using settings = std::vector<std::pair<std::string, std::string>>;
 
-  /// Makes the folder and the files, replacing those of an earlier run. Throws io_error.
-  translation_log(const std::filesystem::path& folder, const settings& how);
+  enum class start : bool { anew, resume };
+
+  /// Makes the folder and the files, replacing those of an earlier run, or goes on with them: then a torn last line of
+  /// its instances.log is dropped. Throws io_error; resuming also format_error for what is no such log, and
+  /// config_error if the earlier run's settings were others, but for the number of threads.
+  translation_log(const std::filesystem::path& folder, const settings& how, start from);
+
+  /// The sentence of an earlier run with this index, or nothing.
+  [[nodiscard]] const instance* earlier(std::int64_t index) const;
+  /// Sentences of an earlier run, and the greatest index among them (-1: there are none).
+  [[nodiscard]] std::int64_t num_earlier() const { return static_cast<std::int64_t>(earlier_.size()); }
+  [[nodiscard]] std::int64_t last_earlier() const;
 
   /// Appends a line and hands it to the system. Throws io_error.
   void add(const translation& one);
 
+  /// Writes scores.tsv from instances.log, which it reads again. Throws io_error.
+  void write_scores(const score_options& how);
+
  private:
+  void check_settings(const settings& how) const;
+  void resume();
+
+  std::filesystem::path folder_;
   std::string name_;
+  std::map<std::int64_t, instance> earlier_;
   std::ofstream file_;
 };
 

@@ -78,7 +78,8 @@ class tape {
   tape(const tape&) = delete;
   tape& operator=(const tape&) = delete;
 
-  /// Forgets everything and starts anew.
+  /// Forgets everything and starts anew; also after an op has thrown, which leaves a tape that is good for nothing
+  /// else.
   void reset(const tape_options& options = {}) {
     for (const double rate : {options.dropout, options.adapter_dropout}) {
       expect(rate >= 0 && rate < 1, "dropout: expected a rate in [0, 1), found ", rate);
@@ -88,6 +89,7 @@ class tape {
     eval_.memory.reset();
     kept_.reset();
     depth_ = drops_ = blocks_ = 0;
+    recording_ = true;
     non_finite_.reset();
   }
 
@@ -230,7 +232,7 @@ class tape {
       op.forward(eval_, numbers(inputs)...);
       if (!recording_) return;
       records_.push_back([this, op, held = std::make_tuple(keep(inputs)...)]() mutable {
-        std::apply([&](auto&... in) { op.backward(eval_, dual_of(kept(in))...); }, held);
+        std::apply([&](auto&... in) { take_back_one(op, duals_of(kept(in)...)); }, held);
       });
     } else if constexpr (std::is_same_v<result, tensor_view<T, 2>>) {
       const auto data = op.forward(eval_, numbers(inputs)...);
@@ -244,7 +246,7 @@ class tape {
       records_.push_back([this, op, out, held = std::make_tuple(keep(inputs)...)]() mutable {
         if (out.of_->gradient == nullptr) return;  // nothing came of it
         const auto y = dual_of(out);
-        std::apply([&](auto&... in) { op.backward(eval_, y, dual_of(kept(in))...); }, held);
+        std::apply([&](auto&... in) { take_back_one(op, std::tuple_cat(std::tuple(y), duals_of(kept(in)...))); }, held);
       });
       return out;
     } else {
@@ -256,6 +258,17 @@ class tape {
     if (rate == 0) return x;
     splitmix64 mix(options_.seed ^ (0x9e3779b97f4a7c15u * ++drops_));
     return (*this)(ops::dropout{rate, mix()}, x);
+  }
+
+  /// In the order of the inputs: a value that is there twice is fresh at its first place only.
+  template <class... Inputs>
+  auto duals_of(Inputs&... inputs) {
+    return std::tuple<decltype(dual_of(inputs))...>{dual_of(inputs)...};
+  }
+
+  template <class Op, class Duals>
+  void take_back_one(const Op& op, Duals&& duals) {
+    std::apply([&](auto&... in) { op.backward(eval_, in...); }, duals);
   }
 
   void take_back(std::size_t count) {
@@ -297,7 +310,9 @@ class tape {
     const auto scope = eval_.memory.mark();
     const auto drops = drops_;
     recording_ = false;
+    ++depth_;
     const value y = f(x);
+    --depth_;
     recording_ = true;
     expect_shape(y.shape(), x.shape(), "block");
     std::copy_n(y.data().data(), y.data().size(), out.data().data());

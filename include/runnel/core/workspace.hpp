@@ -30,7 +30,8 @@ class workspace {
       used_ = 0;
     }
     if (chunk_ == chunks_.size()) {
-      chunks_.push_back(aligned_buffer<std::byte>::for_overwrite(std::max(bytes, min_chunk_bytes)));
+      // Few and large: the system takes large ones back.
+      chunks_.push_back(aligned_buffer<std::byte>::for_overwrite(std::max({bytes, min_chunk_bytes, capacity() / 2})));
     }
     std::byte* start = chunks_[chunk_].data() + used_;
     used_ += bytes;

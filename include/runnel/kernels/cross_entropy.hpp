@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -15,10 +16,10 @@ namespace runnel::kernels {
 
 /// What is known of a row once its loss is.
 struct cross_entropy_row {
-  double loss = 0;         ///< with smoothing
-  double nll = 0;          ///< -log of the label's probability
-  double log_sum_exp = 0;  ///< of the logits
-  bool likeliest_is_right = false;
+  double loss = 0;                  ///< with smoothing
+  double nll = 0;                   ///< -log of the label's probability
+  double log_sum_exp = 0;           ///< of the logits
+  bool likeliest_is_right = false;  ///< whether the label is the first of the highest, which greedy decoding takes
 };
 
 /// The loss of one row of `count` logits.
@@ -54,7 +55,7 @@ template <class Arch, class T>
       static_cast<double>(highest) + std::log(static_cast<double>(simd::sum(exponentials)) + static_cast<double>(tail));
   out.nll = out.log_sum_exp - static_cast<double>(logits[label]);
   out.loss = (1 - smoothing) * out.nll + smoothing * (out.log_sum_exp - sum / static_cast<double>(count));
-  out.likeliest_is_right = logits[label] == highest;
+  out.likeliest_is_right = std::find(logits, logits + label, highest) == logits + label && logits[label] == highest;
   return out;
 }
 

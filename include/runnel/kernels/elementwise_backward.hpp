@@ -181,8 +181,8 @@ void gated_activation_backward(activation kind, const input_row<T>& gate, const 
   const auto narrow = [&](index_t i) {
     const auto at = detail::activation_and_slope(kind, gate.value[i]);
     const T to_gate = dy[i] * up.value[i] * at.slope;
-    detail::put_one(dy[i] * at.value, up.fresh, up.gradient[i]);
     detail::put_one(to_gate, gate.fresh, gate.gradient[i]);
+    detail::put_one(dy[i] * at.value, up.fresh, up.gradient[i]);
   };
   if (kind != activation::silu) {
     for (index_t i = 0; i < count; ++i) narrow(i);
@@ -195,8 +195,8 @@ void gated_activation_backward(activation kind, const input_row<T>& gate, const 
         const batch sigmoid = batch(T(1)) / (batch(T(1)) + xsimd::exp(-g));
         const batch slope = sigmoid * simd::fma(g, batch(T(1)) - sigmoid, batch(T(1)));
         const batch to_gate = d * batch::load_unaligned(up.value + i) * slope;
-        detail::put<Arch>(d * g * sigmoid, up.fresh, up.gradient + i);
         detail::put<Arch>(to_gate, gate.fresh, gate.gradient + i);
+        detail::put<Arch>(d * g * sigmoid, up.fresh, up.gradient + i);
       },
       narrow);
 }
@@ -236,11 +236,14 @@ void rotate_half_backward(const T* dy, const T* cosines, const T* sines, index_t
   for (index_t i = rotary; i < head_dim; ++i) detail::put_one(dy[i], fresh, dx[i]);
 }
 
-/// Which elements dropout zeroes: 16 random bits an element, from a seed and its place.
+/// Which elements dropout zeroes: 16 random bits an element, from a seed and its place; so the rate is rounded to a
+/// multiple of 1/65536.
 class drop_rule {
  public:
   drop_rule(double rate, std::uint64_t seed) noexcept
-      : limit_(static_cast<std::uint32_t>(std::lround(rate * 65536))), keep_(1.0 / (1.0 - rate)), seed_(seed) {}
+      : limit_(static_cast<std::uint32_t>(std::min<long>(std::lround(rate * 65536), 65535))),
+        keep_(65536.0 / (65536.0 - limit_)),
+        seed_(seed) {}
 
   /// Bits of elements 4 `quad` to 4 `quad` + 3 of a row.
   [[nodiscard]] std::uint64_t bits(std::uint64_t row, std::uint64_t quad) const noexcept {

@@ -35,11 +35,12 @@ namespace detail {
 /// The adapted modules of a decoder as PEFT has them: one for each matrix that files of the family hold.
 class peft_writer {
  public:
-  peft_writer(const adapter& from, const decoder& base, const peft_options& options)
-      : config_(base.config()),
+  peft_writer(const adapter& from, const model_config& base, const peft_options& options)
+      : config_(base),
         names_(find_family(&family::model_type, config_.model_type, "adapter").names),
         options_(options) {
-    base.check(from);
+    expect(static_cast<index_t>(from.layers.size()) == config_.num_hidden_layers, "adapter: expected ",
+           config_.num_hidden_layers, " layers as the model has, found ", from.layers.size());
     for (std::size_t i = 0; i < from.layers.size(); ++i) {
       for (const adapted_module which : all_modules) {
         take(layout_of(config_, names_, which), static_cast<index_t>(i),
@@ -98,6 +99,9 @@ class peft_writer {
     expect(from.up_bias.size() == 0 && from.bias.size() == 0, "adapter: ", name,
            " has a bias, which is not written; expected matrices alone");
     if (from.down.outputs() == 0) return;
+    expect(from.down.inputs() == where.inputs && from.up.outputs() == where.outputs &&
+               from.up.inputs() == from.down.outputs(),
+           "adapter: a change of a module [", where.outputs, ", ", where.inputs, "] does not fit it: ", name);
     expect(from.scale != 0, "adapter: ", name, " has a scale of 0");
     auto found = std::find_if(modules_.begin(), modules_.end(), [&](const module& one) { return one.name == name; });
     if (found == modules_.end()) {
@@ -191,9 +195,15 @@ class peft_writer {
 /// adapters of matrices: what PEFT loads beside `base`, and `load_adapter` too. Each file appears whole or not at all.
 /// Adapters of matrices that files of the family fuse are written as one of the ranks' sum. Throws config_error if the
 /// adapter does not fit `base`, has biases or is empty; io_error that names the path and the reason.
-inline void write_peft(const adapter& from, const decoder& base, const std::filesystem::path& directory,
+inline void write_peft(const adapter& from, const model_config& base, const std::filesystem::path& directory,
                        const peft_options& options = {}) {
   detail::peft_writer(from, base, options).write(directory);
+}
+
+/// The same beside a whole model.
+inline void write_peft(const adapter& from, const decoder& base, const std::filesystem::path& directory,
+                       const peft_options& options = {}) {
+  write_peft(from, base.config(), directory, options);
 }
 
 }  // namespace runnel::models

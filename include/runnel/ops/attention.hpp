@@ -47,18 +47,20 @@ struct store_keys {
     const auto gathered = context.make(keys.value.size(0), keys.value.size(1));
     context.for_each_row(rows.size(), keys.value.size(1), [&]<class Arch>(index_t row, Arch) {
       const auto at = static_cast<std::size_t>(row);
-      const dual<T> stored_keys = store.keys(layer, rows.groups()[at]);
-      const dual<T> stored_values = store.values(layer, rows.groups()[at]);
-      const auto key = stored_keys.gradient.row(rows.storage()[at]);
+      const auto key = store.keys(layer, rows.groups()[at]).gradient.row(rows.storage()[at]);
       std::copy(key.begin(), key.end(), gathered.row(row).begin());
-      kernels::scale_into<Arch>(stored_values.gradient.row(rows.storage()[at]).data(), T(1), values.value.size(1),
-                                values.gradient.row(row).data(), values.fresh);
     });
     if (angles == nullptr) {
       detail::pass_on(context, T(1), gathered, keys);
     } else {
       rotate{head_dim}.backward(context, gathered, keys, angles->own, [](index_t) { return true; });
     }
+    context.for_each_row(rows.size(), values.value.size(1), [&]<class Arch>(index_t row, Arch) {
+      const auto at = static_cast<std::size_t>(row);
+      const dual<T> stored = store.values(layer, rows.groups()[at]);
+      kernels::scale_into<Arch>(stored.gradient.row(rows.storage()[at]).data(), T(1), values.value.size(1),
+                                values.gradient.row(row).data(), values.fresh);
+    });
     context.memory.release(scope);
   }
 };

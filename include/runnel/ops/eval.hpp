@@ -127,7 +127,7 @@ using eval = basic_eval<float>;
 
 /// An input or result of an op on its way back: the value it had, and the gradient of the loss with respect to it. An
 /// op's `backward` takes these in the places of what its `forward` took and gave (the result first), reads the result's
-/// gradient and brings the inputs' up to date.
+/// gradient and brings the inputs' up to date, in their order: one value may stand in two places.
 template <class T, std::size_t Rank = 2>
 struct dual {
   tensor_view<const T, Rank> value;

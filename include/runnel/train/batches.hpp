@@ -232,7 +232,9 @@ class batch_stream {
 
   [[nodiscard]] training_rows rows_of(const example& pair, pair_id id) const {
     random_stream random = random_of(options_.new_draws ? state_.epoch : 0, id.set, id.number);
-    return make_rows(pair, options_.how, options_.rows, random, options_.window);
+    row_choices choices = options_.rows;
+    choices.most_rows = options_.budget;
+    return make_rows(pair, options_.how, choices, random, options_.window);
   }
 
   [[nodiscard]] static std::shared_ptr<const std::vector<std::string>> names_of(const std::vector<training_set>& sets) {
@@ -311,19 +313,24 @@ class batch_stream {
   void add(const sentence_pair& pair, pair_id id) {
     const training_set& set = sets_[static_cast<std::size_t>(id.set)];
     pooled one{set.make(pair.source, pair.target), id};
-    const training_rows made = rows_of(one.pair, id);
-    one.rows = made.rows.size();
-    const bool fits = options_.context == 0 || made.rows.max_position() < static_cast<double>(options_.context);
-    if (fits && one.rows <= options_.budget) {
+    std::string problem;
+    try {
+      const training_rows made = rows_of(one.pair, id);
+      one.rows = made.rows.size();
+      const double last = made.rows.max_position();
+      if (options_.context != 0 && last >= static_cast<double>(options_.context)) {
+        problem = message("the pair reaches position ", last, ", but the context ends before ", options_.context);
+      }
+    } catch (const limit_error& too_many) {
+      problem = too_many.what();
+    }
+    if (problem.empty()) {
       pool_.push_back(std::move(one));
       return;
     }
     ++left_out_;
-    if (options_.unusable == unusable_pair::skip) return;
-    const std::string place = readers_[static_cast<std::size_t>(id.set)]->place();
-    expect<limit_error>(fits, place, ": the pair reaches position ", made.rows.max_position(),
-                        ", but the context ends before ", options_.context);
-    fail<limit_error>(place, ": the pair has ", one.rows, " rows, but a batch only ", options_.budget);
+    expect<limit_error>(options_.unusable == unusable_pair::skip, readers_[static_cast<std::size_t>(id.set)]->place(),
+                        ": ", problem);
   }
 
   template <class T>

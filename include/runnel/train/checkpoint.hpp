@@ -171,29 +171,80 @@ void for_numbers(State& state, F&& f) {
   f("best_loss", state.best_loss);
 }
 
-/// What differs between two lists of "key = value" lines, for a message.
-[[nodiscard]] inline std::string first_difference(std::string_view here, std::string_view there) {
-  const auto line = [](std::string_view& rest) {
-    const auto end = std::min(rest.find('\n'), rest.size());
-    const auto out = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    return out;
-  };
-  while (!here.empty() || !there.empty()) {
-    const auto ours = line(here), theirs = line(there);
-    if (ours != theirs) return message("expected ", io::in_quotes(ours), ", found ", io::in_quotes(theirs));
+/// Lines "key = value" as pairs, in order.
+[[nodiscard]] inline metadata lines_of(std::string_view text) {
+  metadata out;
+  while (!text.empty()) {
+    const auto end = std::min(text.find('\n'), text.size());
+    const auto line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const auto equals = std::min(line.find(" = "), line.size());
+    out.emplace_back(line.substr(0, equals), line.substr(std::min(equals + 3, line.size())));
   }
-  return "they are the same";
+  return out;
+}
+
+/// The value of a key; nothing if it has none.
+[[nodiscard]] inline const std::string* value_of(const metadata& of, std::string_view key) noexcept {
+  const auto found = std::find_if(of.begin(), of.end(), [&](const auto& one) { return one.first == key; });
+  return found == of.end() ? nullptr : &found->second;
 }
 
 }  // namespace detail
 
+/// Removes what the writers of files and folders have left half written in `folder` where a process was killed. No
+/// other process may be writing there.
+inline void remove_temporaries(const std::filesystem::path& folder) noexcept {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(".runnel-") && name.ends_with(".tmp")) std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+
+/// What makes a run this run: what a checkpoint must share to be gone on from.
+struct run_identity {
+  std::string lines;                ///< "key = value" each
+  std::string defaults{};           ///< the same, for keys that a checkpoint of an older version does not have
+  std::vector<std::string> free{};  ///< keys that are kept in checkpoints but may change
+
+  /// The value of a key in `lines`; nothing if it has none.
+  [[nodiscard]] static std::optional<std::string> find(std::string_view lines, std::string_view key) {
+    const auto all = detail::lines_of(lines);
+    const auto* const found = detail::value_of(all, key);
+    return found == nullptr ? std::nullopt : std::optional(*found);
+  }
+
+  /// What a checkpoint's lines say otherwise, for a message; empty if it is of the same run. Keys are compared,
+  /// whatever their order.
+  [[nodiscard]] std::string difference(std::string_view found) const {
+    const auto ours = detail::lines_of(lines), theirs = detail::lines_of(found), others = detail::lines_of(defaults);
+    const auto is_free = [&](const std::string& key) { return std::find(free.begin(), free.end(), key) != free.end(); };
+    const auto line = [](const std::string& key, const std::string* value) {
+      return value == nullptr ? "no " + io::in_quotes(key) : io::in_quotes(message(key, " = ", *value));
+    };
+    const auto differ = [&](const std::string& key) -> std::string {
+      const auto *here = detail::value_of(ours, key), *there = detail::value_of(theirs, key);
+      if (here == nullptr) here = detail::value_of(others, key);
+      if (there == nullptr) there = detail::value_of(others, key);
+      if (is_free(key) || (here == nullptr) + (there == nullptr) == 2) return {};
+      if (here != nullptr && there != nullptr && *here == *there) return {};
+      return message("expected ", line(key, here), ", found ", line(key, there));
+    };
+    for (const auto* all : {&ours, &theirs}) {
+      for (const auto& one : *all) {
+        if (auto text = differ(one.first); !text.empty()) return text;
+      }
+    }
+    return {};
+  }
+};
+
 /// The folder with the checkpoints of one run.
 class checkpoint_folder {
  public:
-  /// `identity` is what makes a run this run: lines "key = value" that a checkpoint must share to be gone on with. The
-  /// folder is made when something is written. `optimizer` and the parameters must live as long.
-  checkpoint_folder(std::filesystem::path path, std::string identity, adamw& optimizer,
+  /// The folder is made when something is written. `optimizer` and the parameters must live as long.
+  checkpoint_folder(std::filesystem::path path, run_identity identity, adamw& optimizer,
                     const autograd::parameter_list<float>& parameters)
       : path_(std::move(path)),
         identity_(std::move(identity)),
@@ -201,18 +252,28 @@ class checkpoint_folder {
         frozen_(detail::digest_of_frozen(parameters)) {}
 
   /// Writes a checkpoint, then removes all but it and the one before it, and those of steps to come, which a resumed
-  /// run has left behind. Throws io_error; then the others still stand.
+  /// run has left behind. Throws io_error, or limit_error naming the parameter if a value or moment is not finite: a
+  /// run could not go on from there; then the others still stand.
   void save(const training_state& state) const {
     make_folder();
     write(path_ / name_of(state.step), state, true);
+    std::error_code ignored;
+    for (const auto& [step, file] : list(path_)) {
+      if (step > state.step) std::filesystem::remove(file, ignored);
+    }
+    remove_before(state.step);
+  }
+
+  /// Removes those older than the one of `step` and the one before it, which a killed process may have left.
+  void remove_before(index_t step) const {
+    std::error_code ignored;
     std::size_t kept = 0;
-    for (const auto& [step, file] : list()) {
-      std::error_code ignored;
-      if (step > state.step || ++kept > 2) std::filesystem::remove(file, ignored);
+    for (const auto& [found, file] : list(path_)) {
+      if (found <= step && ++kept > 2) std::filesystem::remove(file, ignored);
     }
   }
 
-  /// Writes the parameters as the best so far. Throws io_error; then the best before still stands.
+  /// Writes the parameters as the best so far. Throws as `save`; then the best before still stands.
   void save_best(const training_state& state) const {
     make_folder();
     write(best_path(), state, false);
@@ -223,7 +284,7 @@ class checkpoint_folder {
   /// and difference, format_error if none is whole. Nothing is changed by a file that is refused.
   [[nodiscard]] std::optional<training_state> load_last(const std::function<void(std::string_view)>& note = {}) const {
     std::string first_problem;
-    for (const auto& [step, file] : list()) {
+    for (const auto& [step, file] : list(path_)) {
       try {
         auto state = read(file, true);
         if (!first_problem.empty() && note) note(message("going on from ", file.string(), " instead"));
@@ -239,23 +300,29 @@ class checkpoint_folder {
     return std::nullopt;
   }
 
-  /// Gives the parameters the values that did best; the moments stay. Throws as `load_last`, io_error if there are
-  /// none.
-  training_state load_best() const { return read(best_path(), false); }
+  /// Gives the parameters the values that did best, those of step `step` (-1: of any); the moments stay. Throws as
+  /// `load_last`, io_error if there are none, format_error if they are of another step. Nothing is changed by a file
+  /// that is refused.
+  training_state load_best(index_t step = -1) const { return read(best_path(), false, step); }
 
-  /// Whether there are checkpoints to go on from, whole or not.
-  [[nodiscard]] bool empty() const { return list().empty(); }
+  /// What the newest checkpoint of a folder that can be read says makes its run; nothing if there is none. Its bytes
+  /// are not checked. Never throws for what stands in files.
+  [[nodiscard]] static std::optional<std::string> last_identity(const std::filesystem::path& folder) {
+    for (const auto& [step, path] : list(folder)) {
+      try {
+        const io::safetensors_file file(path);
+        return detail::checkpoint_fields(file).text("identity");
+      } catch (const error&) {
+        continue;
+      }
+    }
+    return std::nullopt;
+  }
 
   [[nodiscard]] std::filesystem::path best_path() const { return path_ / "best.safetensors"; }
 
   /// Removes temporary files that a killed process has left. No other process may be writing here.
-  void clean() const {
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
-      const std::string name = entry.path().filename().string();
-      if (name.starts_with(".runnel-") && name.ends_with(".tmp")) std::filesystem::remove(entry.path(), ignored);
-    }
-  }
+  void clean() const { remove_temporaries(path_); }
 
  private:
   static constexpr std::string_view prefix = "step-", suffix = ".safetensors", kind = "runnel training checkpoint 1";
@@ -268,10 +335,11 @@ class checkpoint_folder {
   }
 
   /// Checkpoints by step, newest first.
-  [[nodiscard]] std::vector<std::pair<index_t, std::filesystem::path>> list() const {
+  [[nodiscard]] static std::vector<std::pair<index_t, std::filesystem::path>> list(
+      const std::filesystem::path& folder) {
     std::vector<std::pair<index_t, std::filesystem::path>> out;
     std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
       const std::string name = entry.path().filename().string();
       if (!name.starts_with(prefix) || !name.ends_with(suffix) || name.size() <= prefix.size() + suffix.size())
         continue;
@@ -291,8 +359,11 @@ class checkpoint_folder {
   }
 
   void write(const std::filesystem::path& file, const training_state& state, bool whole) const {
+    const std::string broken = optimizer_.first_non_finite_value();
+    expect<limit_error>(broken.empty(), "step ", state.step, ": the values or moments of parameter ", broken,
+                        " are not finite, so no checkpoint was written; those before still stand");
     detail::metadata about{
-        {"kind", std::string(kind)}, {"identity", identity_}, {"frozen", message(frozen_)}, {"data", state.data}};
+        {"kind", std::string(kind)}, {"identity", identity_.lines}, {"frozen", message(frozen_)}, {"data", state.data}};
     detail::for_numbers(state, [&](const char* key, auto number) { about.emplace_back(key, message(number)); });
     const auto tensors = detail::checkpoint_tensors(optimizer_, whole);
     std::uint64_t sum = detail::digest_of(about, 0);
@@ -301,13 +372,12 @@ class checkpoint_folder {
     io::write_safetensors(file, tensors, about);
   }
 
-  [[nodiscard]] training_state read(const std::filesystem::path& path, bool whole) const {
+  [[nodiscard]] training_state read(const std::filesystem::path& path, bool whole, index_t step = -1) const {
     const io::safetensors_file file(path);
     const detail::checkpoint_fields fields(file);
     expect_intact(file, fields);
-    const std::string& identity = fields.text("identity");
-    expect<other_run_error>(identity == identity_, file.name(), ": is of a run with other settings: ",
-                            identity == identity_ ? std::string() : detail::first_difference(identity_, identity));
+    const std::string difference = identity_.difference(fields.text("identity"));
+    expect<other_run_error>(difference.empty(), file.name(), ": is of a run with other settings: ", difference);
     std::uint64_t frozen = 0;
     fields.read("frozen", frozen);
     expect<other_run_error>(frozen == frozen_, file.name(),
@@ -315,6 +385,8 @@ class checkpoint_folder {
     training_state state;
     state.data = fields.text("data");
     detail::for_numbers(state, [&](const char* key, auto& number) { fields.read(key, number); });
+    expect<format_error>(step < 0 || state.step == step, file.name(), ": expected the parameters of step ", step,
+                         ", found those of step ", state.step);
     const auto wanted = detail::checkpoint_tensors(optimizer_, whole);
     expect<other_run_error>(file.tensors().size() == wanted.size(), file.name(), ": expected ", wanted.size(),
                             " tensors, found ", file.tensors().size());
@@ -361,7 +433,7 @@ class checkpoint_folder {
   }
 
   std::filesystem::path path_;
-  std::string identity_;
+  run_identity identity_;
   adamw& optimizer_;
   std::uint64_t frozen_;
 };

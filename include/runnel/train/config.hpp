@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -141,11 +143,20 @@ inline constexpr double most_whole = 1e9;
 
 }  // namespace detail
 
-/// Calls `visit(setting, member)` for every setting, in the order in which they are printed.
+/// Texts of choices, in the order of the enumerations that they stand for: `end_limit`, `header_loss`.
+inline constexpr std::array<std::string_view, 3> end_limit_names{"drawn", "wait_k", "whole_source"};
+inline constexpr std::array<std::string_view, 3> header_loss_names{"none", "predicting_row", "published"};
+
+namespace detail {
+
+template <std::size_t N>
+[[nodiscard]] std::vector<std::string_view> list(const std::array<std::string_view, N>& names) {
+  return {names.begin(), names.end()};
+}
+
+/// What is trained on what.
 template <class Config, class Visit>
-void visit_settings(Config& c, Visit&& visit) {
-  using detail::changeable;
-  using detail::most_whole;
+void visit_subject_settings(Config& c, Visit&& visit) {
   visit(changeable({"output", "Folder for all that training makes; new or empty, or of the run that is gone on with"}),
         c.output);
   visit({"seed", "Chooses weights, order, draws and dropout; the same seed gives the same bits"}, c.seed);
@@ -172,17 +183,20 @@ void visit_settings(Config& c, Visit&& visit) {
   visit({"plan.phi", "Where the target begins, for group-streaming and batch-grouped; null: 0"}, c.plan.phi);
   visit({"plan.k", "wait-k: a number, a list of which one is drawn for every sentence, or a range as \"1-9\""},
         c.plan.k);
-  visit({"loss.end", "Source that the row sees which predicts the end", {"drawn", "wait_k", "whole_source"}},
-        c.loss.end);
-  visit({"loss.header", "Whether the target's header is learned", {"none", "predicting_row", "published"}},
-        c.loss.header);
+}
+
+/// How it is trained.
+template <class Config, class Visit>
+void visit_method_settings(Config& c, Visit&& visit) {
+  visit({"loss.end", "Source that the row sees which predicts the end", list(end_limit_names)}, c.loss.end);
+  visit({"loss.header", "Whether the target's header is learned", list(header_loss_names)}, c.loss.header);
   visit({"loss.published_header_limit", "As the paper's code: the header comes one word before the target's first"},
         c.loss.published_header_limit);
   visit({"loss.probe_share", "Share of word ends whose probe row is trained too", {}, 0, 1}, c.loss.probe_share);
   visit({"loss.label_smoothing", "Probability given to all tokens alike", {}, 0, 0.999}, c.loss.label_smoothing);
   visit({"batch.rows", "Most rows in a batch; longer pairs are left out", {}, 1, most_whole}, c.batch.rows);
   visit({"batch.pairs", "Most pairs in a batch; 0: no limit", {}, 0, most_whole}, c.batch.pairs);
-  visit({"batch.accumulation", "Batches a step", {}, 1, most_whole}, c.batch.accumulation);
+  visit({"batch.accumulation", "Batches a step", {}, 1, 65536}, c.batch.accumulation);
   visit({"batch.pool", "Pairs that are shuffled and sorted by length together", {}, 1, most_whole}, c.batch.pool);
   visit(changeable({"steps", "Steps to train for; 0: as many as the epochs have", {}, 0, most_whole}), c.steps);
   visit(changeable({"epochs", "Times to go through the data where steps is 0", {}, 0, most_whole}), c.epochs);
@@ -198,15 +212,23 @@ void visit_settings(Config& c, Visit&& visit) {
   visit({"schedule.kind", "How the learning rate falls", {"constant", "linear", "cosine"}}, c.schedule.kind);
   visit({"schedule.rate", "Highest learning rate"}, c.schedule.rate);
   visit({"schedule.warmup", "Steps in which it rises", {}, 0, most_whole}, c.schedule.warmup);
-  visit({"schedule.steps", "Step at which it has fallen; 0: the last of the run", {}, 0, most_whole}, c.schedule.steps);
+  visit({"schedule.steps", "Step at which it has fallen; 0: the last of the run, as it was begun", {}, 0, most_whole},
+        c.schedule.steps);
   visit({"schedule.final_ratio", "What it falls to, as a share of the highest", {}, 0, 1}, c.schedule.final_ratio);
   visit({"lora.rank", "Train adapters of this rank beside the weights; 0: the weights", {}, 0, 65536}, c.lora.rank);
   visit({"lora.alpha", "Adapters count alpha / rank"}, c.lora.alpha);
   visit({"lora.dropout", "Share of what adapters are given that is dropped", {}, 0, 0.999}, c.lora.dropout);
   visit({"lora.targets", "Modules that have adapters"}, c.lora.targets);
   visit({"freeze", "Patterns (* and ?) of the names of parameters that stay as they are"}, c.freeze);
+}
+
+/// What is looked at and kept.
+template <class Config, class Visit>
+void visit_keeping_settings(Config& c, Visit&& visit) {
   visit(changeable({"validation.every", "Steps between validations; 0: none", {}, 0, most_whole}), c.validation.every);
-  visit(changeable({"validation.rows", "Most rows in a batch of validation", {}, 1, most_whole}), c.validation.rows);
+  visit(changeable(
+            {"validation.rows", "Most rows in a batch of validation; longer pairs are left out", {}, 1, most_whole}),
+        c.validation.rows);
   visit(changeable({"checkpoint.every", "Steps between checkpoints; 0: none for their number", {}, 0, most_whole}),
         c.checkpoint.every);
   visit(changeable({"checkpoint.seconds", "Seconds between checkpoints; 0: none for their age"}), c.checkpoint.seconds);
@@ -218,6 +240,16 @@ void visit_settings(Config& c, Visit&& visit) {
         c.result.type);
   visit(changeable({"result.gguf", "Of those in the GGUF file, as `runnel quantize` has them; empty: no such file"}),
         c.result.gguf);
+}
+
+}  // namespace detail
+
+/// Calls `visit(setting, member)` for every setting, in the order in which they are printed.
+template <class Config, class Visit>
+void visit_settings(Config& c, Visit&& visit) {
+  detail::visit_subject_settings(c, visit);
+  detail::visit_method_settings(c, visit);
+  detail::visit_keeping_settings(c, visit);
 }
 
 /// The members of an object in `data.train` and `data.validation`.

@@ -78,7 +78,9 @@ class setting_reader {
   }
   void read(const setting& of, io::json_value value, std::optional<double>& to) const { read(of, value, to.emplace()); }
   void read(const setting& of, io::json_value value, std::string& to) const {
-    const auto text = value.text();
+    // 2024 is a text where one is wanted, if it stands on the command line.
+    const auto raw = from_.raw_text(key_);
+    const auto text = value.text() || !raw ? value.text() : std::optional<std::string_view>(*raw);
     const bool known =
         text && (of.choices.empty() || std::find(of.choices.begin(), of.choices.end(), *text) != of.choices.end());
     if (!known) refuse(of.choices.empty() ? "a text" : list_of(of.choices), value);
@@ -294,7 +296,20 @@ inline void validate(const training_config& c) {
 /// Reads settings: what is not given has its default. Throws config_error naming file, key, what was expected and what
 /// was found, for unknown keys too.
 [[nodiscard]] inline training_config read_config(const settings& from) {
-  from.expect_known(setting_keys(), "model.config");
+  constexpr settings::other_name others[] = {{"lr", "schedule.rate"},
+                                             {"learning_rate", "schedule.rate"},
+                                             {"warmup_steps", "schedule.warmup"},
+                                             {"lr_scheduler_type", "schedule.kind"},
+                                             {"max_steps", "steps"},
+                                             {"num_train_epochs", "epochs"},
+                                             {"batch_size", "batch.rows"},
+                                             {"gradient_accumulation_steps", "batch.accumulation"},
+                                             {"max_grad_norm", "optimizer.clip_norm"},
+                                             {"adam_epsilon", "optimizer.epsilon"},
+                                             {"gradient_checkpointing", "activation_checkpointing"},
+                                             {"wait_k", "plan.k"},
+                                             {"output_dir", "output"}};
+  from.expect_known(setting_keys(), "model.config", others);
   training_config out;
   visit_settings(out, [&]<class T>(const setting& of, T& field) {
     const detail::setting_reader reader(from, std::string(of.key));

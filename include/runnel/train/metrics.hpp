@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -48,7 +49,7 @@ struct validation_report {
   double loss = 0;   ///< over the labels of all sets
   double accuracy = 0;
   index_t labels = 0;
-  bool best = false;  ///< no earlier one was lower
+  bool best = false;  ///< no earlier one that was kept was lower, and this one was kept
   double seconds = 0;
   std::vector<one_set> sets;
 };
@@ -114,7 +115,7 @@ class metrics_file {
   metrics_file(const std::filesystem::path& path, index_t last) : path_(path) {
     std::string kept;
     std::error_code ignored;
-    if (last >= 0 && std::filesystem::exists(path, ignored)) kept = lines_up_to(last);
+    if (last >= 0 && std::filesystem::exists(path, ignored) && !is_empty(path)) kept = lines_up_to(last);
     io::write_file_atomically(path, std::as_bytes(std::span(kept.data(), kept.size())));
     file_.open(path, std::ios::binary | std::ios::app);
     expect<io_error>(file_.good(), "cannot write '", path.string(), "'");
@@ -133,13 +134,20 @@ class metrics_file {
   /// What the lines of a file say. Lines that are not ours are passed over: a full disk or a killed process may leave
   /// parts of one. Throws io_error if it cannot be read.
   [[nodiscard]] static std::vector<metrics_point> read(const std::filesystem::path& path) {
-    const io::mapped_file file(path);
     std::vector<metrics_point> out;
+    if (is_empty(path)) return out;
+    const io::mapped_file file(path);
     for_lines(file, [&](std::string_view, const metrics_point& point) { out.push_back(point); });
     return out;
   }
 
  private:
+  /// A file without bytes cannot be mapped.
+  [[nodiscard]] static bool is_empty(const std::filesystem::path& path) {
+    std::error_code problem;
+    return std::filesystem::file_size(path, problem) == 0 && !problem;
+  }
+
   template <class F>
   static void for_lines(const io::mapped_file& file, F&& f) {
     std::string_view rest(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());

@@ -28,7 +28,9 @@ struct adamw_options {
   void check() const {
     expect(beta1 >= 0 && beta1 < 1, "optimizer: expected beta1 in [0, 1), found ", beta1);
     expect(beta2 >= 0 && beta2 < 1, "optimizer: expected beta2 in [0, 1), found ", beta2);
-    expect(std::isfinite(epsilon) && epsilon >= 0, "optimizer: expected an epsilon of at least 0, found ", epsilon);
+    // As a float: where a gradient was always zero, so is the root of its second moment.
+    expect(std::isfinite(epsilon) && static_cast<float>(epsilon) > 0,
+           "optimizer: expected an epsilon above 0 in single precision, found ", epsilon);
     expect(std::isfinite(weight_decay) && weight_decay >= 0, "optimizer: expected a weight decay of at least 0, found ",
            weight_decay);
   }
@@ -178,6 +180,20 @@ class adamw {
     for (const moments& one : moments_) {
       const auto count = static_cast<std::size_t>(one.of->gradient.size());
       if (!std::isfinite(detail::squares(one.of->gradient.data(), count))) return one.of->name;
+    }
+    return {};
+  }
+
+  /// The name of the first trained parameter with a value or moment that is NaN or infinite; empty if there is none.
+  [[nodiscard]] std::string first_non_finite_value() const {
+    const auto is_finite = [](const tensor<float, 2>& of) {
+      const auto values = of.values();
+      // Squares may overflow where the values did not; then each is looked at.
+      return std::isfinite(detail::squares(values.data(), values.size())) ||
+             std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+    };
+    for (const moments& one : moments_) {
+      if (!is_finite(one.of->values) || !is_finite(one.first) || !is_finite(one.second)) return one.of->name;
     }
     return {};
   }

@@ -49,6 +49,8 @@ struct row_choices {
   /// by which a session finds out that the word has ended, and which the paper never trains. (Words that a session cuts
   /// for their length alone are no exception, though it asks nothing there.) See `make_rows` for what it costs.
   double probe_share = 0;
+  /// More rows are refused before they are made; 0: any number.
+  index_t most_rows = 0;
 
   /// \throws config_error
   void validate() const {
@@ -202,6 +204,22 @@ class row_builder {
     return probes;
   }
 
+  /// How many rows there will be. Linear.
+  [[nodiscard]] index_t count(index_t first, const std::vector<bool>& probes) const {
+    index_t rows = when_.read_now();
+    if (how_.refresh == stream::refresh_rule::when_source_arrives) {
+      for (const auto& [begin, end] : stream::forced_pieces(how_, when_)) {
+        const bool probed = end <= when_.written() && probes[static_cast<std::size_t>(end)];
+        if (end > first) rows += probed ? end : end - 1;
+      }
+      return rows;
+    }
+    rows += when_.written();
+    if (how_.predicts == stream::predicting_row::latest_arrival) return rows;
+    for (index_t p = 1; p <= when_.written(); ++p) rows += probes[static_cast<std::size_t>(p)] ? p : 0;
+    return rows;
+  }
+
   /// The row from which the paper's code predicts the first header token.
   void publish_first_row() {
     if (first_word_ == 0 || how_.order == stream::event_order::read_all_first) return;
@@ -257,6 +275,7 @@ class row_builder {
 /// cost nothing; where the plan refreshes, one row each.
 ///
 /// \throws config_error if the example, its reads and writes, or the choices make no sense
+/// \throws limit_error if there would be more rows than the choices allow
 [[nodiscard]] inline training_rows make_rows(const example& pair, const stream::plan& how, const rehearsal& done,
                                              const row_choices& choices, random_stream& random, index_t window = 0) {
   expect(done.when.written() + 1 == static_cast<index_t>(pair.target.size()), "training rows: ", pair.target.size(),
@@ -268,6 +287,11 @@ class row_builder {
   detail::row_builder build(pair, how, done, window);
   const index_t first = choices.header == header_loss::none ? done.first_word_token : 0;
   const std::vector<bool> probes = build.draw_probes(choices.probe_share, random);
+  if (choices.most_rows > 0) {
+    const index_t rows = build.count(first, probes);
+    expect<limit_error>(rows <= choices.most_rows, "the pair has ", rows, " rows, but there is place for ",
+                        choices.most_rows);
+  }
   if (how.refresh == stream::refresh_rule::when_source_arrives) {
     build.add_refreshed(first, probes);
   } else {
@@ -280,7 +304,7 @@ class row_builder {
 
 /// The same with reads and writes of wait-k: k, the end's limit and the probes are drawn from `random` (k only if there
 /// is a choice). Plans that read all first have no k. The same state of `random` gives the same rows.
-/// \throws config_error
+/// \throws config_error, limit_error
 [[nodiscard]] inline training_rows make_rows(const example& pair, const stream::plan& how, const row_choices& choices,
                                              random_stream& random, index_t window = 0) {
   choices.validate();

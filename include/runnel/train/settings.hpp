@@ -6,6 +6,7 @@
 #include <deque>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,8 +27,8 @@ class settings {
   /// JSON text as a file called `name` would have it. Throws as `add_file`.
   void add_text(std::string_view text, std::string name) { add({}, io::json_document(text, std::move(name))); }
 
-  /// "key=value". The value is JSON, or, where it is not, a text: `plan.name=batch`. An object changes the keys that it
-  /// has. Throws config_error without a key.
+  /// "key=value". The value is JSON, or, where it is not, a text: `plan.name=batch`; `raw_text` gives it as it stands
+  /// where a text is wanted. An object changes the keys that it has. Throws config_error without a key.
   void add_override(std::string_view assignment) {
     const auto equals = assignment.find('=');
     expect(equals != std::string_view::npos && equals > 0, "--set: expected key=value, found ",
@@ -41,17 +42,24 @@ class settings {
       document.emplace(quoted(value), std::string("--set"));
     }
     add(std::move(key), std::move(*document));
+    layers_.back().raw = value;
+  }
+
+  /// The value of a key as an override spells it; nothing unless what counts is an override of that very key.
+  [[nodiscard]] std::optional<std::string> raw_text(std::string_view key) const {
+    for (auto one = layers_.rbegin(); one != layers_.rend(); ++one) {
+      if (one->prefix == key) return one->raw;
+      const bool around = one->prefix.empty() || is_at_or_in(key, one->prefix);
+      if (around && look_up(one->document.root(), inside(key, one->prefix))) return std::nullopt;
+    }
+    return std::nullopt;
   }
 
   /// The value of a key, or nothing if it is given nowhere, or last as null.
   [[nodiscard]] std::optional<io::json_value> find(std::string_view key) const {
     for (auto one = layers_.rbegin(); one != layers_.rend(); ++one) {
-      std::string_view rest = key;
-      if (!one->prefix.empty()) {
-        if (!is_at_or_in(key, one->prefix)) continue;
-        rest.remove_prefix(std::min(key.size(), one->prefix.size() + 1));
-      }
-      if (const auto found = look_up(one->document.root(), rest)) {
+      if (!one->prefix.empty() && !is_at_or_in(key, one->prefix)) continue;
+      if (const auto found = look_up(one->document.root(), inside(key, one->prefix))) {
         return found->is_null() ? std::nullopt : found;
       }
     }
@@ -74,18 +82,20 @@ class settings {
         continue;
       }
       if (!one.prefix.empty() && !is_at_or_in(key, one.prefix)) continue;
-      const auto rest = one.prefix.empty() ? key : key.substr(std::min(key.size(), one.prefix.size() + 1));
-      if (const auto found = look_up(one.document.root(), rest)) out.push_back({{}, *found});
+      if (const auto found = look_up(one.document.root(), inside(key, one.prefix))) out.push_back({{}, *found});
     }
     return out;
   }
 
+  /// A last part of a key that other programs use, and the key here.
+  using other_name = std::pair<std::string_view, std::string_view>;
+
   /// Throws config_error naming file and key for anything given that is not one of `keys`, with the likeliest one
-  /// meant.
-  /// Within `open` there may be anything.
-  void expect_known(const std::vector<std::string_view>& keys, std::string_view open) const {
+  /// meant. Within `open` there may be anything.
+  void expect_known(const std::vector<std::string_view>& keys, std::string_view open,
+                    std::span<const other_name> others = {}) const {
     for (const layer& one : layers_) {
-      if (!is_at_or_in(one.prefix, open)) expect_known(one.document.root(), one.prefix, keys);
+      if (!is_at_or_in(one.prefix, open)) expect_known(one.document.root(), one.prefix, keys, others);
     }
   }
 
@@ -98,16 +108,39 @@ class settings {
   struct layer {
     std::string prefix;  // the key of an override; empty for files
     io::json_document document;
+    std::string raw{};  // of an override
   };
 
   void add(std::string prefix, io::json_document document) {
-    layers_.push_back({std::move(prefix), std::move(document)});
+    layers_.push_back({std::move(prefix), std::move(document), {}});
     const auto root = layers_.back().document.root();
     if (layers_.back().prefix.empty() && !root.is_object()) refuse("the file", "an object", root);
   }
 
   [[nodiscard]] static bool is_at_or_in(std::string_view key, std::string_view prefix) {
     return key.starts_with(prefix) && (key.size() == prefix.size() || key[prefix.size()] == '.');
+  }
+
+  /// What is left of a key within `prefix`.
+  [[nodiscard]] static std::string_view inside(std::string_view key, std::string_view prefix) {
+    return prefix.empty() ? key : key.substr(std::min(key.size(), prefix.size() + 1));
+  }
+
+  [[nodiscard]] static std::string_view last_part(std::string_view key) { return key.substr(key.rfind('.') + 1); }
+
+  /// The key that was likely meant; empty if none is like it.
+  [[nodiscard]] static std::string_view likely(std::string_view wrong, const std::vector<std::string_view>& keys,
+                                               std::span<const other_name> others) {
+    for (const auto& [name, key] : others) {
+      if (name == last_part(wrong)) return key;
+    }
+    for (const auto key : keys) {
+      if (last_part(key) == last_part(wrong)) return key;
+    }
+    const auto meant = std::min_element(keys.begin(), keys.end(), [&](std::string_view a, std::string_view b) {
+      return distance(a, wrong) < distance(b, wrong);
+    });
+    return meant != keys.end() && distance(*meant, wrong) <= 1 + wrong.size() / 4 ? *meant : std::string_view();
   }
 
   [[nodiscard]] static std::optional<io::json_value> look_up(io::json_value at, std::string_view path) {
@@ -127,18 +160,16 @@ class settings {
   }
 
   /// As deep as keys have parts.
-  static void expect_known(io::json_value value, const std::string& path, const std::vector<std::string_view>& keys) {
+  static void expect_known(io::json_value value, const std::string& path, const std::vector<std::string_view>& keys,
+                           std::span<const other_name> others) {
     if (std::find(keys.begin(), keys.end(), path) != keys.end()) return;
     const bool section = path.empty() || std::any_of(keys.begin(), keys.end(), [&](std::string_view key) {
                            return key.size() > path.size() && is_at_or_in(key, path);
                          });
     if (!section) {
-      const auto meant = std::min_element(keys.begin(), keys.end(), [&](std::string_view a, std::string_view b) {
-        return distance(a, path) < distance(b, path);
-      });
-      const bool close = meant != keys.end() && distance(*meant, path) <= 1 + path.size() / 4;
+      const auto meant = likely(path, keys, others);
       fail<config_error>(value.source_name(), ": ", io::in_quotes(path), " is no setting",
-                         close ? message("; did you mean ", io::in_quotes(*meant), "?") : std::string());
+                         meant.empty() ? std::string() : message("; did you mean ", io::in_quotes(meant), "?"));
     }
     if (value.is_null()) return;
     if (!value.is_object()) refuse(path, "an object", value);
@@ -148,7 +179,7 @@ class settings {
       expect(std::find(seen.begin(), seen.end(), member.name()) == seen.end(), value.source_name(), ": ",
              io::in_quotes(inner), " is given more than once");
       seen.push_back(member.name());
-      expect_known(member, inner, keys);
+      expect_known(member, inner, keys, others);
     }
   }
 

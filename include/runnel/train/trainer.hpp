@@ -13,6 +13,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -61,7 +62,7 @@ struct trainer_options {
   index_t save_every = 0;             ///< steps; 0: none for their number
   double save_seconds = 0;            ///< between checkpoints; 0: none for their age
   std::filesystem::path checkpoints;  ///< folder; empty: none are written
-  std::string identity;               ///< lines "key = value" that a checkpoint to go on from must share
+  run_identity identity;
 
   /// Throws config_error for values that make no sense.
   void check() const {
@@ -73,8 +74,8 @@ struct trainer_options {
     expect(accumulation >= 1, "trainer: expected at least 1 batch a step, found ", accumulation);
     expect(label_smoothing >= 0 && label_smoothing < 1, "trainer: expected label smoothing in [0, 1), found ",
            label_smoothing);
-    for (const double rate : {dropout, adapter_dropout}) {
-      expect(rate >= 0 && rate < 1, "trainer: expected dropout in [0, 1), found ", rate);
+    for (const double share : {dropout, adapter_dropout}) {
+      expect(share >= 0 && share < 1, "trainer: expected dropout in [0, 1), found ", share);
     }
     expect(validate_every >= 0 && save_every >= 0 && save_seconds >= 0,
            "trainer: expected intervals of at least 0 steps or seconds");
@@ -162,13 +163,19 @@ class trainer {
     source_.restore(found->data);
     state_ = std::move(*found);
     saved_step_ = state_.step;
+    folder_.remove_before(state_.step);
+    std::error_code ignored;
+    if (state_.best_step >= 0 && !std::filesystem::exists(folder_.best_path(), ignored)) {
+      note(message(folder_.best_path().string(), " is gone: what did best is forgotten"));
+      state_.best_step = -1;
+    }
     return true;
   }
 
   /// Trains until all steps are done, `stop` is requested, or the source ends; then saves. Throws limit_error naming
   /// step, batch and layer or parameter if loss or gradients overflow and that is not to be skipped, once what was
-  /// before that step is saved; io_error if a
-  /// checkpoint cannot be written and that ends the run; what model, source and hooks throw.
+  /// before that step is saved, and if an update made a parameter that is not finite, which is never saved; io_error if
+  /// a checkpoint cannot be written and that ends the run; what model, source and hooks throw.
   training_end run(std::stop_token stop = {}) {
     started_ = now();
     before_ = state_.seconds;
@@ -188,12 +195,15 @@ class trainer {
     }
   }
 
-  /// Gives the model the parameters that did best in validation. Throws io_error or format_error.
-  training_state load_best() { return folder_.load_best(); }
+  /// Gives the model the parameters that did best in validation. Throws io_error or format_error; then it keeps those
+  /// that it has.
+  training_state load_best() {
+    expect<io_error>(state_.best_step >= 0, "trainer: nothing was validated and kept");
+    return folder_.load_best(state_.best_step);
+  }
 
   [[nodiscard]] const training_state& state() const noexcept { return state_; }
   [[nodiscard]] const checkpoint_folder& checkpoints() const noexcept { return folder_; }
-  [[nodiscard]] adamw& optimizer() noexcept { return optimizer_; }
 
  private:
   using batch_type = typename decltype(std::declval<Source&>().next())::value_type;
@@ -231,20 +241,23 @@ class trainer {
     saved_at_ = now();
   }
 
+  /// Whether it was written.
   template <class F>
-  void try_to_write(F&& write) {
+  bool try_to_write(F&& write) {
     try {
       write();
+      return true;
     } catch (const io_error& problem) {
       if (options_.on_save_failure == save_failure_action::stop) throw;
       note(message("step ", state_.step, ": no checkpoint was written, training goes on: ", problem.what()));
+      return false;
     }
   }
 
   /// The batches of a step; fewer than asked for, or none, where the source ends.
-  [[nodiscard]] std::vector<batch_type> gather() {
+  [[nodiscard]] std::vector<batch_type> gather(const std::stop_token& stop) {
     std::vector<batch_type> out;
-    while (static_cast<index_t>(out.size()) < options_.accumulation) {
+    while (static_cast<index_t>(out.size()) < options_.accumulation && !stop.stop_requested()) {
       auto batch = source_.next();
       if (!batch) break;
       out.push_back(std::move(*batch));
@@ -254,7 +267,8 @@ class trainer {
 
   step_end train_step(const std::stop_token& stop) {
     const double begin = now();
-    const auto batches = gather();
+    const auto batches = gather(stop);
+    if (stop.stop_requested()) return forget_step();
     if (batches.empty()) return step_end::out_of_data;
     index_t labels = 0, rows = 0;
     for (const auto& batch : batches) {
@@ -313,19 +327,27 @@ class trainer {
     how.seed = detail::pass_seed(options_.seed, state_.step, number);
     const batch_loss loss = model_.accumulate(batch.rows, how);
     if (std::isfinite(loss.sum) && std::isfinite(loss.nll)) return loss;
-    problem =
-        message("step ", state_.step + 1, ": the loss is ", in_words(loss.sum), layer_problem(batch), where(batch));
+    problem = message("step ", state_.step + 1, ": the loss is ", in_words(loss.sum), layer_problem(batch),
+                      value_problem(), where(batch));
     return loss;
   }
 
   [[nodiscard]] std::string gradient_problem(const std::vector<batch_type>& batches, double norm) {
     std::string layer, all;
+    constexpr std::size_t most = 1000;
     for (const auto& batch : batches) {
       if (layer.empty()) layer = layer_problem(batch);
-      all += where(batch);
+      if (all.size() < most) all += where(batch);
     }
     return message("step ", state_.step + 1, ": the norm of the gradients is ", in_words(norm),
-                   ", the first gradient that is not finite is that of ", optimizer_.first_non_finite(), layer, all);
+                   ", the first gradient that is not finite is that of ", optimizer_.first_non_finite(), layer,
+                   value_problem(), all);
+  }
+
+  /// The layers behind a parameter that is not finite are not to blame.
+  [[nodiscard]] std::string value_problem() const {
+    const std::string name = optimizer_.first_non_finite_value();
+    return name.empty() ? name : message(", as an update has left parameter ", name, " not finite");
   }
 
   [[nodiscard]] std::string layer_problem(const batch_type& batch) {
@@ -338,7 +360,12 @@ class trainer {
   }
 
   [[nodiscard]] static std::string where(const batch_type& batch) {
-    const std::string text = detail::describe(batch);
+    constexpr std::size_t most = 300;
+    std::string text = detail::describe(batch);
+    if (text.size() > most) {
+      const auto end = text.rfind(", ", most);
+      text = text.substr(0, end == std::string::npos ? most : end) + ", ...";
+    }
     return text.empty() ? text : message("; batch: ", text);
   }
 
@@ -353,7 +380,7 @@ class trainer {
     const bool skips = options_.on_overflow == overflow_action::skip;
     if (!skips || state_.skipped_in_a_row + 1 >= most_skips_in_a_row) {
       forget_step();
-      finish(training_end::stopped);  // the parameters are those of the step before
+      if (optimizer_.first_non_finite_value().empty()) finish(training_end::stopped);  // as before that step
       fail<limit_error>(problem, skips ? message("; so did ", state_.skipped_in_a_row, " steps before it") : "");
     }
     optimizer_.clear_gradients(team_);
@@ -397,9 +424,11 @@ class trainer {
     state_.validated_step = state_.step;
     saved_step_ = -1;  // the last checkpoint does not know of this
     if (out.best) {
-      state_.best_step = state_.step;
-      state_.best_loss = out.loss;
-      if (!options_.checkpoints.empty()) try_to_write([&] { folder_.save_best(state_); });
+      training_state best = state_;
+      best.best_step = state_.step;
+      best.best_loss = out.loss;
+      out.best = options_.checkpoints.empty() || try_to_write([&] { folder_.save_best(best); });
+      if (out.best) state_ = std::move(best);  // one that could not be kept cannot be the result
     }
     if (hooks_.validation) hooks_.validation(out);
     return true;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "streaming_options.hpp"
+
+#include <optional>
+#include <string_view>
+
+#include <runnel/core/error.hpp>
+#include <runnel/stream/plan.hpp>
+#include <runnel/stream/policy.hpp>
+
+namespace runnel::cli {
+
+void streaming_options::declare(arguments& options) {
+  declare_plan(options);
+  declare_instruction(options);
+  options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
+  options.whole("--max-word-tokens", max_word_tokens_, "N", "Tokens after which a word counts as complete", 1);
+  options
+      .text("--early-end", early_end_, "WHAT",
+            "What the model's end means before the source's end: read (go on reading) or stop")
+      .one_of({"read", "stop"});
+  options.flag("--punctuation-reads", punctuation_reads_,
+               "Count a punctuation mark as one more word, as the paper's own decoder does; to replay its results");
+  sampling_.declare(options);
+}
+
+void streaming_options::declare_plan(arguments& options) {
+  options.text("--plan", plan_, "PLAN",
+               "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
+               "removed-target or removed-both");
+  reencode_option_ =
+      options.text("--reencode", reencode_, "WHAT",
+                   "What batch-streaming computes again when source arrives: none (default), positions or all");
+  options.whole("-k,--wait-k,--waitk,--wait_k", wait_k_, "K",
+                "Words to read before the first is written; then one for each (plans that read all first ignore it)",
+                1);
+  phi_option_ = options.real("--phi", phi_, "X",
+                             "Where target positions begin, for group-streaming and batch-grouped; may be fractional",
+                             0, static_cast<double>(most_of_anything));
+}
+
+void streaming_options::declare_instruction(arguments& options) {
+  const auto from =
+      options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
+  const auto to = options.text("--target-language", to_, "NAME", "Name of the language to write");
+  instruction_option_ =
+      options
+          .text("--instruction", instruction_, "TEXT",
+                "What the model is told to do; default: Translate the following English paragraph to French")
+          .excludes(from)
+          .excludes(to);
+  format_.declare(options);
+}
+
+std::string streaming_options::instruction() const {
+  if (instruction_option_.given()) return instruction_;
+  return "Translate the following " + from_ + " paragraph to " + to_;
+}
+
+std::string streaming_options::policy() const {
+  return plan_ == "batch" || plan_ == "batch-grouped" ? std::string() : message("wait-", wait_k_);
+}
+
+stream::session_options streaming_options::get(const model_options& model) const {
+  stream::session_options options;
+  const std::string name = plan_ == "group" ? "group-streaming" : plan_;
+  options.how =
+      stream::parse_plan(name, reencode_option_.given() ? std::optional<std::string_view>(reencode_) : std::nullopt,
+                         phi_option_.given() ? std::optional(phi_) : std::nullopt);
+  options.when = stream::wait_k{wait_k_};
+  options.instruction = instruction();
+  options.sampling = sampling_.get();
+  options.context = model.context();
+  options.max_tokens = max_tokens_;
+  options.max_word_tokens = max_word_tokens_;
+  options.end_before_source = early_end_ == "stop" ? stream::early_end::stop : stream::early_end::read;
+  options.punctuation_reads = punctuation_reads_;
+  options.compute = model.compute();
+  options.cache_type = model.cache_type();
+  return options;
+}
+
+}  // namespace runnel::cli

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <runnel/stream/session_options.hpp>
+
+#include "arguments.hpp"
+#include "options.hpp"
+
+namespace runnel::cli {
+
+/// How a session reads and writes: plan, policy, instruction, format, limits, sampling. Shared by the commands that
+/// stream text.
+class streaming_options {
+ public:
+  void declare(arguments& options);
+
+  /// Options of a session of a model that runs as `model` says. Adapters and the format are not among them. Throws
+  /// config_error for what contradicts itself.
+  [[nodiscard]] stream::session_options get(const model_options& model) const;
+  [[nodiscard]] const format_option& format() const noexcept { return format_; }
+  /// "wait-3", or nothing where the plan reads all first.
+  [[nodiscard]] std::string policy() const;
+
+ private:
+  void declare_plan(arguments& options);
+  void declare_instruction(arguments& options);
+  [[nodiscard]] std::string instruction() const;
+
+  sampling_options sampling_;
+  std::string plan_ = "group-streaming";
+  argument reencode_option_;
+  std::string reencode_;
+  index_t wait_k_ = 3;
+  argument phi_option_;
+  double phi_ = 0;
+  std::string from_ = "English";
+  std::string to_ = "French";
+  argument instruction_option_;
+  std::string instruction_;
+  format_option format_;
+  index_t max_tokens_ = 256;
+  index_t max_word_tokens_ = 50;
+  std::string early_end_ = "read";
+  bool punctuation_reads_ = false;
+};
+
+}  // namespace runnel::cli
