@@ -89,19 +89,6 @@ template <class Arithmetic, class T>
   }
 }
 
-/// `count` floats of two rows side by side as pairs, a multiple of a register; no second row: zeros.
-template <class Arch>
-RUNNEL_INLINE void pair_rows(const float* even, const float* odd, std::size_t count, quant::word* out) noexcept {
-  using batch = simd::lanes<float, Arch>;
-  using bits = simd::lanes<std::uint32_t, Arch>;
-  for (std::size_t f = 0; f < count; f += simd::width<float, Arch>) {
-    const batch second = odd != nullptr ? batch::load_unaligned(odd + f) : batch(0.0f);
-    const auto low = simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(batch::load_unaligned(even + f))) >> 16;
-    const bits pair = low | simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(second));
-    simd::bit_cast_to<quant::word>(pair).store_unaligned(out + f);
-  }
-}
-
 /// Steps [s0, s1) (at most `dense_block`) of rows or columns [first, end) whose steps lie `step` apart and which
 /// themselves lie `next` apart, to out[(i - first) * stride + s - s0]; `inner` is the number of numbers there are.
 template <class Arch, class Arithmetic, class T>

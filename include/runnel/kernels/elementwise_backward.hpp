@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include <runnel/core/rng.hpp>
 #include <runnel/kernels/elementwise.hpp>
 
 /// \file
@@ -247,10 +248,7 @@ class drop_rule {
 
   /// Bits of elements 4 `quad` to 4 `quad` + 3 of a row.
   [[nodiscard]] std::uint64_t bits(std::uint64_t row, std::uint64_t quad) const noexcept {
-    std::uint64_t z = seed_ + (row * 0x100000001b3u + quad) * 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return splitmix64(seed_ + (row * 0x100000001b3u + quad - 1) * 0x9e3779b97f4a7c15u)();
   }
   /// Whether an element with these 16 bits is kept.
   [[nodiscard]] bool keeps(std::uint64_t bits) const noexcept { return (bits & 0xffffu) >= limit_; }

@@ -71,6 +71,23 @@ struct plain_arithmetic {
   }
 };
 
+namespace detail {
+
+/// `count` floats of two rows side by side as pairs, a multiple of a register; no second row: zeros.
+template <class Arch>
+RUNNEL_INLINE void pair_rows(const float* even, const float* odd, std::size_t count, quant::word* out) noexcept {
+  using batch = simd::lanes<float, Arch>;
+  using bits = simd::lanes<std::uint32_t, Arch>;
+  for (std::size_t f = 0; f < count; f += simd::width<float, Arch>) {
+    const batch second = odd != nullptr ? batch::load_unaligned(odd + f) : batch(0.0f);
+    const auto low = simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(batch::load_unaligned(even + f))) >> 16;
+    const bits pair = low | simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(second));
+    simd::bit_cast_to<quant::word>(pair).store_unaligned(out + f);
+  }
+}
+
+}  // namespace detail
+
 struct bf16_arithmetic {
   using element = quant::word;
   using sum = float;
@@ -84,17 +101,10 @@ struct bf16_arithmetic {
   }
   template <class Arch>
   static void convert(const float* decoded, index_t count, quant::word* out) noexcept {
-    using batch = simd::lanes<float, Arch>;
-    using bits = simd::lanes<std::uint32_t, Arch>;
     constexpr auto features = static_cast<index_t>(quant::panel_features);
     for (index_t k = 0; k < count; k += 2, out += features) {
-      for (index_t f = 0; f < features; f += static_cast<index_t>(simd::width<float, Arch>)) {
-        const float* even = decoded + k * features + f;
-        const batch odd = k + 1 < count ? batch::load_aligned(even + features) : batch(0.0f);
-        const auto low = simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(batch::load_aligned(even))) >> 16;
-        const bits pair = low | simd::bit_cast_to<std::uint32_t>(simd::round_to_bf16<Arch>(odd));
-        simd::bit_cast_to<quant::word>(pair).store_aligned(out + f);
-      }
+      const float* even = decoded + k * features;
+      detail::pair_rows<Arch>(even, k + 1 < count ? even + features : nullptr, quant::panel_features, out);
     }
   }
 };
