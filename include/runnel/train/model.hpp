@@ -39,11 +39,8 @@ class model {
   /// else everything is trained. Throws config_error for a rank below 1.
   explicit model(const models::decoder& from, const ops::eval_options& compute = {},
                  const std::optional<lora_options>& lora = std::nullopt)
-      : network_(from.config(), variables_of(from)), tape_(compute) {
-    if (lora) {
-      for (auto& parameter : parameters_) parameter.train(false);
-      add_adapters(*lora);
-    }
+      : network_(from.config(), variables_of(from, !lora)), tape_(compute) {
+    if (lora) add_adapters(*lora);
   }
   model(const model&) = delete;
   model& operator=(const model&) = delete;
@@ -224,13 +221,13 @@ class model {
     return loss;
   }
 
-  models::decoder_weights<parameters_type> variables_of(const models::decoder& from) {
+  models::decoder_weights<parameters_type> variables_of(const models::decoder& from, bool trained) {
     const auto add = [&](std::string name, shape<2> sizes, bool is_vector) -> autograd::parameter<T>& {
       auto& out = parameters_.emplace_back();
       out.name = std::move(name);
       out.values = tensor<T, 2>(sizes);
       out.is_vector = is_vector;
-      out.train(true);
+      out.train(trained);
       return out;
     };
     const auto matrix = [&](const models::weight_place& place, const ops::prepared_matrix& weight) {
