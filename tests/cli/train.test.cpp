@@ -313,6 +313,32 @@ std::string as_gzip(std::string_view text) {
   return out.raw(text).number(~crc).number(static_cast<std::uint32_t>(text.size())).text();
 }
 
+TEST_CASE("a model goes on with pairs joined to long streams, and declares more positions") {
+  const training_folder at;
+  REQUIRE(at.train({"--set", "steps=6"}).code == 0);
+  json settings = at.settings();
+  settings.erase("tokenizer");
+  settings["output"] = at.path("long");
+  settings["model"] = {{"init", at.path("out/model")}, {"context", 512}};
+  settings["plan"] = {{"name", "batch"}};
+  settings["batch"] = {{"rows", 320}, {"joined", 300}};
+  settings["steps"] = 4;
+  write_text(at.path("long.json"), settings.dump());
+  const auto done = run({"train", at.path("long.json")});
+  CAPTURE(done.err);
+  REQUIRE(done.code == 0);
+  CHECK(json::parse(at.file("long/model/config.json"))["max_position_embeddings"] == 512);
+  CHECK(json::parse(at.file("out/model/config.json"))["max_position_embeddings"] == 256);
+  const auto trained = [&](const strings& more) {
+    strings command{"train", at.path("long.json"), "--set", "output=" + at.path("none")};
+    command.insert(command.end(), more.begin(), more.end());
+    return run(command);
+  };
+  check_refused(trained({"--set", "plan.name=group-streaming"}), 2, {"pairs are joined under the plan batch only"});
+  check_refused(trained({"--set", "batch.joined=321"}), 2, {"joined", "320", "321"});
+  check_refused(trained({"--set", "lora.rank=2"}), 2, {"model.context", "512"});
+}
+
 TEST_CASE("compressed text is read, and damage to it is told") {
   const training_folder at;
   write_text(at.path("train.en.gz"), as_gzip(at.file("train.en")));

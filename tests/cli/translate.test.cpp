@@ -367,6 +367,30 @@ TEST_CASE("instructions and formats reach the prompt") {
   CHECK(source_rows({"--format", "plain"}) < plain);
   write_text(folder / "mine.json", R"({"source_prefix": "{instruction}:", "target_prefix": "\n"})");
   CHECK(source_rows({"--format", (folder / "mine.json").string(), "--instruction", "Go"}) == 4);
+  // A model of a few languages has an instruction for each.
+  write_text(folder / "two.json", R"({"source_prefix": "{instruction}", "target_prefix": "\n", "languages": [
+      {"code": "de", "instruction": "in German"}, {"code": "fr", "instruction": "in French, please"}]})");
+  const std::string two = (folder / "two.json").string();
+  CHECK(source_rows({"--format", two}) == 10);
+  CHECK(source_rows({"--format", two, "--target-language", "de"}) == 10);
+  CHECK(source_rows({"--format", two, "--target-language", "fr"}) == 18);
+  const auto unknown = translated({"--format", two, "--target-language", "Frenches"}, "a\n");
+  CHECK(unknown.code == 2);
+  CHECK(unknown.err.find("expected one of de, fr; found 'Frenches'") != std::string::npos);
+}
+
+TEST_CASE("a model that comes along is known by its name") {
+  const scratch_folder folder;
+  const std::string named = (folder / "little").string();
+  REQUIRE(run({"quantize", "-m", tiny_model(), "--out", named, "--type", "f32"}).code == 0);
+  ::setenv("RUNNEL_MODELS", folder.path().c_str(), 1);
+  const auto found = run({"inspect", "-m", "little"});
+  CHECK(found.code == 0);
+  for (const char* strange : {"big", "../little", "little/config.json"}) {
+    CHECK(run({"inspect", "-m", strange}).code == 1);
+  }
+  CHECK(run({"inspect", "-m", "big"}).err.find("the name of one in " + folder.path().string()) != std::string::npos);
+  ::unsetenv("RUNNEL_MODELS");
 }
 
 TEST_CASE("sentences from a pipe are answered while the pipe is open") {

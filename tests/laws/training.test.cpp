@@ -277,3 +277,29 @@ TEST_CASE("law 8: the training forward pass gives the logits of inference") {
     }
   }
 }
+
+TEST_CASE("joined pairs give the logits of batch over all that is before") {
+  random_stream random(9);
+  for (int turn = 0; turn < 20; ++turn) {
+    tests::tiny_model_options options;
+    options.any_family = random.below(3) != 0;
+    const auto network = tests::tiny_decoder(random, options);
+    train::example pair;
+    for (auto* side : {&pair.source, &pair.target}) {
+      for (index_t i = tests::between(random, 2, 9); i > 0; --i) {
+        side->push_back(static_cast<std::int32_t>(random.below(network->config().vocab_size)));
+      }
+    }
+    pair.source_ends = {static_cast<index_t>(pair.source.size()) - 1, static_cast<index_t>(pair.source.size())};
+    pair.target_ends = {0, static_cast<index_t>(pair.target.size())};
+    train::row_choices choices;
+    const index_t window = network->config().sliding_window;
+    train::model<float> model(*network, {2, ops::compute_mode::f32});
+    const std::vector alone{train::make_rows(pair, stream::batch(), choices, random, window)};
+    const std::vector joined{train::join_rows(std::span(&pair, 1), stream::batch(), choices, window)};
+    const auto expected = model.logits(alone);
+    const auto found = model.logits(joined);
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i] == doctest::Approx(expected[i]).epsilon(1e-4));
+  }
+}

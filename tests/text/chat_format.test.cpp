@@ -307,6 +307,24 @@ TEST_CASE("formats from a file") {
   const auto problem = [](std::string_view content) {
     return failure<runnel::format_error>([&] { static_cast<void>(text::parse_chat_format(content, "mine.json")); });
   };
+  const auto speaks = [](const std::string& languages) {
+    return R"({"source_prefix": "{instruction}", "target_prefix": "", "languages": )" + languages + "}";
+  };
+  const std::string two = R"([{"code": "de", "instruction": "German"}, {"code": "fr", "instruction": "French"}])";
+  const auto polyglot = text::parse_chat_format(speaks(two), "file.json");
+  CHECK(text::instruction_for(polyglot, "") == "German");
+  CHECK(text::instruction_for(polyglot, "fr") == "French");
+  CHECK(text::instruction_for(polyglot, "French") == "French");
+  CHECK(holds(failure<runnel::config_error>([&] { static_cast<void>(text::instruction_for(polyglot, "it")); }),
+              "expected one of de, fr; found 'it'"));
+  CHECK(holds(failure<runnel::config_error>([&] { static_cast<void>(text::instruction_for(format, "")); }),
+              "names no languages"));
+  CHECK(holds(problem(speaks("{}")), "mine.json: languages: expected an array"));
+  CHECK(holds(problem(speaks(R"([{"code": "de"}])")), "mine.json: languages[0].instruction is missing"));
+  CHECK(holds(problem(speaks(R"([{"code": "", "instruction": "German"}])")), "expected codes that differ, found ''"));
+  CHECK(holds(problem(speaks(R"([{"code": "de", "instruction": ""}, {"code": "de", "instruction": ""}])")),
+              "expected codes that differ, found 'de'"));
+  CHECK(holds(problem(speaks(R"([{"code": "de", "instruction": "", "name": ""}])")), "'name' is unknown"));
   CHECK(holds(problem("[]"), "mine.json: the file: expected an object"));
   CHECK(holds(problem("{"), "mine.json: expected JSON"));
   CHECK(holds(problem("{}"), "source_prefix is missing"));

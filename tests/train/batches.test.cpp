@@ -15,6 +15,7 @@
 
 using namespace runnel;
 using namespace runnel::train;
+using tests::between;
 
 namespace {
 
@@ -140,6 +141,42 @@ TEST_CASE("each pair comes once an epoch, in batches that keep to the budget") {
     if (options.budget > 120) CHECK(pairs == 202);
     CHECK(!stream.next());
     CHECK(stream.skipped_in_epoch().empty > 0);
+  }
+}
+
+TEST_CASE("joined pairs fill streams up to their length, each pair once an epoch") {
+  random_stream random(12);
+  const files texts{{"x", table(random, 70)}, {"y", table(random, 31)}};
+  for (int trial = 0; trial < 20; ++trial) {
+    batch_options options = choices(random);
+    options.how = stream::batch();
+    options.joined = between(random, 30, options.budget);
+    options.epochs = 2;
+    batch_stream stream(sets({{"x", 2}, {"y", 1}}), options, opener(texts));
+    std::map<index_t, std::set<std::pair<index_t, index_t>>> seen;
+    std::size_t pairs = 0;
+    bool several = false;
+    while (const auto batch = stream.next()) {
+      index_t rows = 0;
+      for (const training_rows& one : batch->rows) {
+        CHECK(one.rows.size() <= options.joined);
+        CHECK(one.rows.max_position() == static_cast<double>(one.rows.size() - 1));
+        rows += one.rows.size();
+      }
+      CHECK(rows == batch->num_rows);
+      CHECK(rows <= options.budget);
+      several = several || batch->pairs.size() > batch->rows.size();
+      if (options.most_pairs > 0 && batch->rows.size() > 1) {
+        CHECK(static_cast<index_t>(batch->pairs.size()) <= options.most_pairs);
+      }
+      for (const auto& id : ids(*batch)) CHECK(seen[batch->epoch].insert(id).second);
+      pairs += batch->pairs.size();
+    }
+    CHECK(several == (options.pool > 1));
+    CHECK(pairs + static_cast<std::size_t>(stream.left_out()) == 202);
+    // Measuring has every pair alone.
+    batch_stream alone(sets({{"x", 2}, {"y", 1}}), options.for_validation(), opener(texts));
+    while (const auto batch = alone.next()) CHECK(batch->pairs.size() == batch->rows.size());
   }
 }
 
@@ -325,7 +362,7 @@ TEST_CASE("pairs past the budget or the context are left out, or refused with th
   CHECK(figures.batches == 1);
   CHECK(figures.rows == 10);  // each: start, instruction, word, end; word
   CHECK(figures.predictions == 4);
-  CHECK(figures.longest_pair == 5);
+  CHECK(figures.longest_stream == 5);
   CHECK(figures.max_position == 4);
   options.unusable = unusable_pair::refuse;
   batch_stream strict(sets({{"x", 1}}), options, opener(texts));
@@ -387,5 +424,15 @@ TEST_CASE("options that make no sense are refused") {
   refused([](batch_options& options) { options.epochs = -1; });
   refused([](batch_options& options) { options.rows.waits = {0}; });
   refused([](batch_options&) {}, 0);
+  refused([](batch_options& options) { options.joined = -1; });
+  refused([](batch_options& options) { options.joined = options.budget + 1; });
+  refused([](batch_options& options) {
+    options.context = 10;
+    options.joined = 11;
+  });
+  batch_options wrong_plan;
+  wrong_plan.joined = 20;
+  batch_stream streamed(sets({{"x", 1}}), wrong_plan, opener(texts));
+  CHECK_THROWS_AS(static_cast<void>(streamed.next()), config_error);
   CHECK_THROWS_AS(batch_stream({}, {}, opener(texts)), config_error);
 }

@@ -481,6 +481,45 @@ TEST_CASE("full re-encoding: the source once, a copy of the prefix for each run 
   }
 }
 
+TEST_CASE("joined pairs: every target is learned under batch, over its source and all pairs before") {
+  random_stream random(13);
+  for (int trial = 0; trial < 40; ++trial) {
+    std::vector<example> pairs;
+    for (index_t i = between(random, 1, 5); i > 0; --i) pairs.push_back(random_example(random));
+    row_choices choices;
+    if (random.below(2) == 0) choices.header = header_loss::predicting_row;
+    const index_t window = random.below(3) == 0 ? between(random, 1, 9) : 0;
+    const training_rows made = join_rows(pairs, stream::batch(), choices, window);
+    CHECK(made.rows.window() == window);
+    std::size_t at = 0;
+    example whole;  // all pairs before are a long source of this one
+    for (const example& pair : pairs) {
+      whole.source.insert(whole.source.end(), pair.source.begin(), pair.source.end());
+      whole.source_ends = {static_cast<index_t>(whole.source.size()), static_cast<index_t>(whole.source.size())};
+      whole.target = pair.target;
+      whole.target_ends = pair.target_ends;
+      const training_rows alone = make_rows(whole, stream::batch(), choices, random, window);
+      for (std::size_t i = 0; i < alone.labels.size(); ++i, ++at) {
+        REQUIRE(at < made.labels.size());
+        CHECK(made.labels[at] == alone.labels[i]);
+        // The same place in one sequence; a target row sees the source and what of the target is before it.
+        const auto row = static_cast<std::size_t>(made.logit_rows[at]);
+        CHECK(made.logit_rows[at] == alone.logit_rows[i]);
+        CHECK(made.tokens[row] == alone.tokens[static_cast<std::size_t>(alone.logit_rows[i])]);
+        CHECK(made.rows.values()[row] == static_cast<double>(row));
+        CHECK(made.rows.toward(group::source).ranges[row].end == static_cast<index_t>(row) + 1);
+      }
+      whole.source.insert(whole.source.end(), pair.target.begin(), pair.target.end());
+    }
+    CHECK(at == made.labels.size());
+    CHECK(made.tokens == whole.source);
+  }
+  const std::vector<example> pair{small()};
+  for (const stream::plan& how : tests::all_plans(0.0)) {
+    if (stream::name_of(how) != "batch") CHECK_THROWS_AS(static_cast<void>(join_rows(pair, how, {})), config_error);
+  }
+}
+
 TEST_CASE("nonsense is refused") {
   random_stream random(11);
   const auto make = [&](const example& pair, const row_choices& choices = {}) {

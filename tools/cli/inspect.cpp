@@ -206,13 +206,14 @@ class inspector {
           {"eos", ends},
           {"normalizes_nfc", vocabulary.normalizes_nfc()},
           {"bytes_without_token", vocabulary.missing_bytes().size()}};
-      const auto format = text::detect_chat_format(vocabulary);
+      const auto format = text::chat_format_of(path_, vocabulary);
       out["chat_format"] = {{"name", format.name},
                             {"source_prefix", format.source_prefix},
                             {"source_suffix", format.source_suffix},
                             {"target_prefix", format.target_prefix},
                             {"target_suffix", format.target_suffix},
                             {"word_separator", format.word_separator}};
+      for (const auto& one : format.languages) out["chat_format"]["languages"][one.code] = one.instruction;
     });
   }
 

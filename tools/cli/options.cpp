@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -21,11 +23,34 @@ namespace runnel::cli {
 
 void declare_model(arguments& options, std::string& path) {
   options
-      .text("-m,--model", path, "PATH",
-            "A GGUF file, or a folder with config.json, tokenizer.json and model.safetensors")
+      .text("-m,--model", path, "PATH|NAME",
+            "A GGUF file, a folder with config.json, tokenizer.json and model.safetensors, or the name of a model that "
+            "comes along: demo")
       .required()
       .environment("RUNNEL_ARG_MODEL");
 }
+
+namespace {
+
+/// Where models may be that come along: what the environment says, and the project's own folder.
+std::vector<std::filesystem::path> model_folders() {
+  std::vector<std::filesystem::path> out;
+  if (const char* own = std::getenv("RUNNEL_MODELS"); own != nullptr && *own != 0) out.emplace_back(own);
+  out.emplace_back(RUNNEL_CLI_MODELS);
+  return out;
+}
+
+/// The folder of the model called `name`, if one comes along.
+std::optional<std::filesystem::path> find_bundled(const std::string& name) {
+  if (name.find_first_of("/\\") != std::string::npos || name.starts_with('.')) return std::nullopt;
+  for (const auto& folder : model_folders()) {
+    std::error_code problem;
+    if (auto path = folder / name; std::filesystem::exists(path / "config.json", problem)) return path;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 std::filesystem::path resolve_model(const std::string& path) {
   constexpr const char* expected =
@@ -33,8 +58,12 @@ std::filesystem::path resolve_model(const std::string& path) {
   expect<config_error>(!path.empty(), "--model: ", expected, ", found an empty path");
   std::error_code problem;
   const auto status = std::filesystem::status(path, problem);
-  expect<io_error>(std::filesystem::exists(status), "--model: '", path, "' does not exist; ", expected,
-                   " (this version brings no model of its own)");
+  if (!std::filesystem::exists(status)) {
+    if (auto bundled = find_bundled(path)) return *bundled;
+    std::string places;
+    for (const auto& folder : model_folders()) places += message(places.empty() ? "" : " or ", folder.string());
+    fail<io_error>("--model: '", printable(path), "' does not exist; ", expected, ", or the name of one in ", places);
+  }
   if (!std::filesystem::is_directory(status)) {
     const auto ends = [&](const char* suffix) { return path.ends_with(suffix); };
     expect<format_error>(!ends(".safetensors") && !ends(".json"), "--model: '", path,

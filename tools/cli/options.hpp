@@ -22,7 +22,8 @@ namespace runnel::cli {
 /// Adds -m/--model, read from RUNNEL_ARG_MODEL where it is not given.
 void declare_model(arguments& options, std::string& path);
 
-/// The path that -m means. Throws io_error that says what was expected if there is nothing.
+/// The path that -m means: one that is there, or that of a model that comes along. Throws io_error that says what was
+/// expected if there is nothing.
 [[nodiscard]] std::filesystem::path resolve_model(const std::string& path);
 
 /// The numbers that products are computed in: --compute.

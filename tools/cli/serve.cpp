@@ -49,7 +49,7 @@ class serve_command final : public command {
   void run() override {
     auto options = streaming_.get(model_);
     auto model = model_.load();
-    streaming_.format().apply(model);
+    streaming_.apply(model, options);
     options.adapters = model_.adapters(model);
     agents::limits most;
     most.sessions = sessions_;

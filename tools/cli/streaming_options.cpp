@@ -8,6 +8,7 @@
 #include <runnel/core/error.hpp>
 #include <runnel/stream/plan.hpp>
 #include <runnel/stream/policy.hpp>
+#include <runnel/text/chat_format.hpp>
 
 namespace runnel::cli {
 
@@ -43,19 +44,28 @@ void streaming_options::declare_plan(arguments& options) {
 void streaming_options::declare_instruction(arguments& options) {
   const auto from =
       options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
-  const auto to = options.text("--target-language", to_, "NAME", "Name of the language to write");
+  to_option_ = options.text("--target-language", to_, "NAME",
+                            "Language to write: one of the model's (de), where it names any; else a name for the "
+                            "instruction");
   instruction_option_ =
       options
           .text("--instruction", instruction_, "TEXT",
-                "What the model is told to do; default: Translate the following English paragraph to French")
+                "What the model is told to do; default: the model's own for its first language, else Translate the "
+                "following English paragraph to French")
           .excludes(from)
-          .excludes(to);
+          .excludes(to_option_);
   format_.declare(options);
 }
 
-std::string streaming_options::instruction() const {
-  if (instruction_option_.given()) return instruction_;
-  return "Translate the following " + from_ + " paragraph to " + to_;
+void streaming_options::apply(stream::language_model& model, stream::session_options& options) const {
+  format_.apply(model);
+  if (instruction_option_.given()) {
+    options.instruction = instruction_;
+  } else if (!model.format.languages.empty()) {
+    options.instruction = text::instruction_for(model.format, to_option_.given() ? to_ : std::string());
+  } else {
+    options.instruction = "Translate the following " + from_ + " paragraph to " + to_;
+  }
 }
 
 std::string streaming_options::policy() const {
@@ -69,7 +79,6 @@ stream::session_options streaming_options::get(const model_options& model) const
       stream::parse_plan(name, reencode_option_.given() ? std::optional<std::string_view>(reencode_) : std::nullopt,
                          phi_option_.given() ? std::optional(phi_) : std::nullopt);
   options.when = stream::wait_k{wait_k_};
-  options.instruction = instruction();
   options.sampling = sampling_.get();
   options.context = model.context();
   options.max_tokens = max_tokens_;

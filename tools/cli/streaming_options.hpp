@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include <runnel/stream/language_model.hpp>
 #include <runnel/stream/session_options.hpp>
 
 #include "arguments.hpp"
@@ -17,17 +18,18 @@ class streaming_options {
  public:
   void declare(arguments& options);
 
-  /// Options of a session of a model that runs as `model` says. Adapters and the format are not among them. Throws
-  /// config_error for what contradicts itself.
+  /// Options of a session of a model that runs as `model` says; without adapters, and without what depends on the
+  /// model's format. Throws config_error for what contradicts itself.
   [[nodiscard]] stream::session_options get(const model_options& model) const;
-  [[nodiscard]] const format_option& format() const noexcept { return format_; }
+  /// Gives the model the format that was asked for, and the options its instruction. Throws config_error for a language
+  /// that the format does not name, and what `format_option::apply` throws.
+  void apply(stream::language_model& model, stream::session_options& options) const;
   /// "wait-3", or nothing where the plan reads all first.
   [[nodiscard]] std::string policy() const;
 
  private:
   void declare_plan(arguments& options);
   void declare_instruction(arguments& options);
-  [[nodiscard]] std::string instruction() const;
 
   sampling_options sampling_;
   std::string plan_ = "group-streaming";
@@ -37,6 +39,7 @@ class streaming_options {
   argument phi_option_;
   double phi_ = 0;
   std::string from_ = "English";
+  argument to_option_;
   std::string to_ = "French";
   argument instruction_option_;
   std::string instruction_;

@@ -19,6 +19,7 @@
 #include <runnel/models/export.hpp>
 #include <runnel/models/hugging_face_config.hpp>
 #include <runnel/models/initialize.hpp>
+#include <runnel/models/map_weights.hpp>
 #include <runnel/text/json_writer.hpp>
 #include <runnel/text/tokenizer_data.hpp>
 #include <runnel/text/tokenizer_gguf_writer.hpp>
@@ -78,6 +79,20 @@ training_base new_model(const train::training_config& config) {
   return out;
 }
 
+/// The same weights, declared for another number of positions.
+std::shared_ptr<const models::decoder> declared_for(const models::decoder& model, index_t positions) {
+  auto config = model.config();
+  const bool depends =
+      config.rope.scaling == nn::rope_scaling::yarn || config.rope.scaling == nn::rope_scaling::longrope;
+  expect<config_error>(!depends, "model.context: the rotary angles of ", config.model_type,
+                       " depend on its own; expected 0, found ", positions);
+  config.max_position_embeddings = positions;
+  const auto matrix = [](const models::weight_place&, const ops::prepared_matrix& from) { return from; };
+  const auto vector = [](const models::weight_place&, const tensor<float, 1>& from) { return from.clone(); };
+  auto weights = models::map_weights<nn::inference_parameters>(config, model.weights(), matrix, vector);
+  return std::make_shared<const models::decoder>(std::move(config), std::move(weights));
+}
+
 /// How many numbers the adapters have; saturates.
 double adapter_numbers(const train::training_config& config, const models::model_config& model) {
   const auto adapters = adapters_for(config);
@@ -113,6 +128,17 @@ std::string format_text(const text::chat_format& format) {
   list("template_lacks", format.recognized_by.template_lacks);
   list("tokens", format.recognized_by.tokens);
   out.end();
+  if (!format.languages.empty()) {
+    out.key("languages");
+    out.begin_array();
+    for (const auto& one : format.languages) {
+      out.begin_object();
+      out.member("code", one.code);
+      out.member("instruction", one.instruction);
+      out.end();
+    }
+    out.end();
+  }
   out.end();
   return out.text() + '\n';
 }
@@ -215,12 +241,17 @@ training_base load_training_base(const train::training_config& config) {
     out.tokenizer = resolve_model(config.model.init);
     out.language = load_model_at(out.tokenizer);
   }
+  expect<config_error>(config.model.context == 0 || config.lora.rank == 0,
+                       "model.context: adapters cannot say it, their model does; expected 0, found ",
+                       config.model.context);
+  if (config.model.context != 0) out.language.network = declared_for(*out.language.network, config.model.context);
   format_option format;
   format.choose(config.format, "format");
   format.apply(out.language);
   constexpr std::uint64_t seed = 1;
   auto wording = out.language.format;
-  wording.about.clear();  // for people
+  wording.about.clear();      // for people
+  wording.languages.clear();  // for commands
   out.identity = message("tokenizer (digest) = ", digest_of(load_vocabulary(out.tokenizer)),
                          "\nformat (digest) = ", train::detail::digest(format_text(wording), seed), '\n');
   return out;
@@ -270,6 +301,7 @@ train::batch_options batches_for(const train::training_config& config, const mod
   out.window = model.sliding_window;
   out.budget = config.batch.rows;
   out.most_pairs = config.batch.pairs;
+  out.joined = config.batch.joined;
   out.context = model.max_position_embeddings;
   out.pool = config.batch.pool;
   out.seed = static_cast<std::uint64_t>(config.seed);

@@ -292,7 +292,7 @@ class translate_command final : public command {
     sentence_source source(source_, how.unit);
     how.options.word_separator = source.separator();
     how.model = model_.load();
-    streaming_.format().apply(how.model);
+    streaming_.apply(how.model, how.options);
     how.options.adapters = model_.adapters(how.model);
     how.options.validate(how.model.context());
     std::optional<translation_log> log;

@@ -17,8 +17,7 @@ namespace runnel::stream {
 
 /// Loads a model with its tokenizer and chat format: a GGUF file, or a Hugging Face directory (`config.json`,
 /// `tokenizer.json` or `tokenizer.model`, `model.safetensors` whole or sharded). Weights are packed into memory; the
-/// files may go afterwards. The format is that of `chat_format.json` where a directory has one (`runnel train` writes
-/// it), else the one that the tokenizer's template is recognised as.
+/// files may go afterwards. The format is what `text::chat_format_of` gives.
 ///
 /// Throws io_error if something cannot be read, format_error naming file and key or tensor if it is not what it should
 /// be. Cost: reads the weights once.
@@ -39,14 +38,7 @@ namespace runnel::stream {
   expect<format_error>(model.tokenizer_fits(), path.string(), ": the tokenizer has ",
                        model.tokenizer->vocabulary_size(), " tokens, the network only ",
                        model.network->config().vocab_size);
-  const auto format = path / "chat_format.json";
-  const bool own = std::filesystem::is_directory(status) && std::filesystem::exists(format, failure);
-  model.format = own ? text::load_chat_format(format) : text::detect_chat_format(*model.tokenizer);
-  if (!own) return model;
-  const auto missing = text::missing_token(model.format, *model.tokenizer);
-  expect<format_error>(missing.empty() && model.format.source == text::source_kind::text, format.string(),
-                       ": expected a format of text for this vocabulary, ",
-                       missing.empty() ? "found one of audio" : message("which has no special token ", missing));
+  model.format = text::chat_format_of(path, *model.tokenizer);
   return model;
 }
 

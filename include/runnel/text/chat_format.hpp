@@ -9,6 +9,8 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <runnel/core/error.hpp>
@@ -35,6 +37,14 @@ struct template_signs {
   friend bool operator==(const template_signs&, const template_signs&) = default;
 };
 
+/// A language that a model writes, and the instruction by which it does.
+struct target_language {
+  std::string code;  ///< "de"
+  std::string instruction;
+
+  friend bool operator==(const target_language&, const target_language&) = default;
+};
+
 /// The markup around a source and a target, in segments that are encoded one by one and whose ids are concatenated:
 /// source_prefix, source words, source_suffix; target_prefix, target words, target_suffix. The first three are the
 /// source's, the others the target's: positions of the target begin with target_prefix.
@@ -48,9 +58,23 @@ struct chat_format {
   source_kind source = source_kind::text;
   std::string about{};  ///< for people: which models it is for, where it is from
   template_signs recognized_by{};
+  std::vector<target_language> languages{};  ///< of a model of a few languages; the first is what is written unasked
 
   friend bool operator==(const chat_format&, const chat_format&) = default;
 };
+
+/// The instruction of the language that is called `name`, by its code or its instruction; of the first one for an empty
+/// name. \throws config_error listing the languages
+[[nodiscard]] inline const std::string& instruction_for(const chat_format& format, std::string_view name) {
+  std::string list;
+  for (const auto& one : format.languages) {
+    if (name.empty() || one.code == name || one.instruction == name) return one.instruction;
+    list += message(list.empty() ? "" : ", ", one.code);
+  }
+  fail<config_error>("chat format \"", format.name, "\": target language: expected ",
+                     list.empty() ? "none, for it names no languages" : message("one of ", list), "; found ",
+                     io::in_quotes(name));
+}
 
 namespace detail {
 
@@ -64,7 +88,7 @@ class chat_format_reader {
 
   [[nodiscard]] chat_format read() const {
     check_names(object_, {"name", "about", "source", "source_prefix", "source_suffix", "target_prefix", "target_suffix",
-                          "word_separator", "recognized_by"});
+                          "word_separator", "recognized_by", "languages"});
     chat_format format;
     format.name = object_.text_or("name", name_);
     format.about = object_.text_or("about", "");
@@ -75,6 +99,7 @@ class chat_format_reader {
     format.target_suffix = object_.find("target_suffix") ? joined("target_suffix") : std::string();
     format.word_separator = object_.text_or("word_separator", " ");
     if (object_.find("recognized_by")) format.recognized_by = read_signs(object_.object("recognized_by"));
+    if (object_.find("languages")) format.languages = read_languages();
     const auto first = format.source_prefix.find(instruction_placeholder);
     const auto last = format.source_prefix.rfind(instruction_placeholder);
     expect<format_error>(first != std::string::npos && first == last, object_.source_name(),
@@ -133,6 +158,20 @@ class chat_format_reader {
     return {texts(object, "template_has"), texts(object, "template_lacks"), texts(object, "tokens")};
   }
 
+  [[nodiscard]] std::vector<target_language> read_languages() const {
+    std::vector<target_language> list;
+    for (const auto one : object_.array("languages")) {
+      const io::json_object language(one, message("languages[", list.size(), "]"));
+      check_names(language, {"code", "instruction"});
+      target_language next{std::string(language.text("code")), std::string(language.text("instruction"))};
+      const auto same = [&](const target_language& other) { return other.code == next.code; };
+      expect<format_error>(!next.code.empty() && std::none_of(list.begin(), list.end(), same), object_.source_name(),
+                           ": languages: expected codes that differ, found ", io::in_quotes(next.code));
+      list.push_back(std::move(next));
+    }
+    return list;
+  }
+
   io::json_object object_;
   std::string_view name_;
 };
@@ -142,8 +181,8 @@ class chat_format_reader {
 /// A format in JSON: an object with the members of `chat_format`, of which `source_prefix`, in which `{instruction}`
 /// must stand once, and `target_prefix` are needed. Each of the four segments is a string, or a list of strings that
 /// are joined; `source` is "text" (unless said otherwise) or "audio"; `recognized_by` is an object with the lists of
-/// `template_signs`. Without a `name` it is called `source_name`. Special tokens are written as the vocabulary spells
-/// them. For example
+/// `template_signs`, `languages` a list of objects with the members of `target_language`. Without a `name` it is called
+/// `source_name`. Special tokens are written as the vocabulary spells them. For example
 ///
 ///     {"source_prefix": "<|user|>\n{instruction}\n", "source_suffix": "<|end|>\n",
 ///      "target_prefix": "<|assistant|>\n", "target_suffix": "<|end|>\n"}
@@ -214,6 +253,21 @@ class chat_format_reader {
     if (is_recognized(format, vocabulary)) return format;
   }
   return find_chat_format("plain");
+}
+
+/// The format of the model at `path`, whose vocabulary this is: what `chat_format.json` says where a folder has one
+/// (`runnel train` writes it), else the one that the template is recognised as. \throws io_error \throws format_error
+/// if that file is no format of text for this vocabulary
+[[nodiscard]] inline chat_format chat_format_of(const std::filesystem::path& path, const tokenizer& vocabulary) {
+  const auto file = path / "chat_format.json";
+  std::error_code problem;
+  if (!std::filesystem::exists(file, problem)) return detect_chat_format(vocabulary);
+  auto format = load_chat_format(file);
+  const auto missing = missing_token(format, vocabulary);
+  expect<format_error>(missing.empty() && format.source == source_kind::text, file.string(),
+                       ": expected a format of text for this vocabulary, ",
+                       missing.empty() ? "found one of audio" : message("which has no special token ", missing));
+  return format;
 }
 
 /// Ids of one segment, encoded on its own. Only markup is to be parsed for special tokens; in other text nothing but

@@ -39,6 +39,8 @@ struct batch_options {
   index_t most_pairs = 0;
   /// Positions of the model; a pair that reaches further is left out. 0: no limit.
   index_t context = 0;
+  /// Pairs one after another make streams of up to so many rows (`join_rows`); 0: every pair is alone in its stream.
+  index_t joined = 0;
   /// Pairs that are in memory, shuffled and sorted together: about 300 bytes and 8 for each token each.
   index_t pool = index_t{1} << 16U;
   /// In random order, another one each epoch. Otherwise in the order of the sets and their files.
@@ -53,11 +55,12 @@ struct batch_options {
   /// A pair past the budget or the context.
   unusable_pair unusable = unusable_pair::skip;
 
-  /// Choices for measuring: all pairs once, in the same batches with the same draws every time.
+  /// Choices for measuring: all pairs once and alone, in the same batches with the same draws every time.
   [[nodiscard]] batch_options for_validation() const {
     batch_options fixed = *this;
     fixed.epochs = 1;
     fixed.shuffle = fixed.by_length = fixed.new_draws = false;
+    fixed.joined = 0;
     return fixed;
   }
 
@@ -68,6 +71,9 @@ struct batch_options {
     expect(budget >= 1, "batches: budget: expected at least 1 row, found ", budget);
     expect(most_pairs >= 0, "batches: most_pairs: expected 0 (no limit) or more, found ", most_pairs);
     expect(context >= 0, "batches: context: expected 0 (no limit) or more, found ", context);
+    const index_t most_joined = context == 0 ? budget : std::min(budget, context);
+    expect(joined >= 0 && joined <= most_joined, "batches: joined: expected 0 (no pairs are joined) to ", most_joined,
+           ", the rows of a batch or the model's context, found ", joined);
     expect(epochs >= 0, "batches: epochs: expected 0 (no end) or more, found ", epochs);
     expect(pool >= 1, "batches: pool: expected at least 1 pair, found ", pool);
   }
@@ -80,10 +86,10 @@ struct pair_id {
   friend bool operator==(pair_id, pair_id) = default;
 };
 
-/// One batch: a stream for each pair.
+/// One batch: a stream for each pair, or for several that are joined.
 struct training_batch {
   std::vector<training_rows> rows;  ///< of each stream
-  std::vector<pair_id> pairs;       ///< of each stream
+  std::vector<pair_id> pairs;       ///< of the first stream, the second, ...
   index_t epoch = 0;
   index_t num_rows = 0;         ///< of all streams
   index_t num_predictions = 0;  ///< labels of all streams
@@ -230,6 +236,13 @@ class batch_stream {
     return random_stream(seed);
   }
 
+  [[nodiscard]] training_rows joined_rows(range which) const {
+    std::vector<example> pairs;
+    for (std::size_t i = which.begin; i < which.end; ++i) pairs.push_back(pool_[i].pair);
+    return join_rows(pairs, options_.how, options_.rows, options_.window);
+  }
+
+  /// Of a pair that is alone in its stream.
   [[nodiscard]] training_rows rows_of(const example& pair, pair_id id) const {
     random_stream random = random_of(options_.new_draws ? state_.epoch : 0, id.set, id.number);
     row_choices choices = options_.rows;
@@ -256,6 +269,7 @@ class batch_stream {
     digest_ = 0xcbf29ce484222325U;
     given_ = false;
     pool_.clear();
+    streams_.clear();
     batches_.clear();
   }
 
@@ -293,6 +307,7 @@ class batch_stream {
     state_.pairs = taken_;
     state_.batches = 0;
     pool_.clear();
+    streams_.clear();
     batches_.clear();
     sentence_pair pair;
     pair_id id;
@@ -302,7 +317,7 @@ class batch_stream {
     constexpr index_t orders = -1;
     random_stream random = random_of(state_.epoch, orders, state_.pairs);
     if (options_.shuffle) shuffle(pool_, random);
-    if (options_.by_length) {
+    if (options_.by_length && options_.joined == 0) {
       std::stable_sort(pool_.begin(), pool_.end(), [](const pooled& a, const pooled& b) { return a.rows < b.rows; });
     }
     cut();
@@ -313,17 +328,7 @@ class batch_stream {
   void add(const sentence_pair& pair, pair_id id) {
     const training_set& set = sets_[static_cast<std::size_t>(id.set)];
     pooled one{set.make(pair.source, pair.target), id};
-    std::string problem;
-    try {
-      const training_rows made = rows_of(one.pair, id);
-      one.rows = made.rows.size();
-      const double last = made.rows.max_position();
-      if (options_.context != 0 && last >= static_cast<double>(options_.context)) {
-        problem = message("the pair reaches position ", last, ", but the context ends before ", options_.context);
-      }
-    } catch (const limit_error& too_many) {
-      problem = too_many.what();
-    }
+    const std::string problem = options_.joined > 0 ? measure_joined(one) : measure(one);
     if (problem.empty()) {
       pool_.push_back(std::move(one));
       return;
@@ -333,6 +338,26 @@ class batch_stream {
                         ": ", problem);
   }
 
+  /// Counts the rows of a pair in a stream of its own; why it cannot be used, or nothing.
+  [[nodiscard]] std::string measure(pooled& one) const {
+    try {
+      const training_rows made = rows_of(one.pair, one.id);
+      one.rows = made.rows.size();
+      const double last = made.rows.max_position();
+      if (options_.context == 0 || last < static_cast<double>(options_.context)) return {};
+      return message("the pair reaches position ", last, ", but the context ends before ", options_.context);
+    } catch (const limit_error& too_many) {
+      return too_many.what();
+    }
+  }
+
+  /// The same for one of several in a stream.
+  [[nodiscard]] std::string measure_joined(pooled& one) const {
+    one.rows = static_cast<index_t>(one.pair.source.size() + one.pair.target.size());
+    if (one.rows <= options_.joined) return {};
+    return message("the pair has ", one.rows, " rows, but there is place for ", options_.joined);
+  }
+
   template <class T>
   static void shuffle(std::vector<T>& list, random_stream& random) {
     for (std::size_t i = list.size(); i > 1; --i) {
@@ -340,30 +365,48 @@ class batch_stream {
     }
   }
 
+  /// Pairs make streams, streams make batches.
   void cut() {
     index_t rows = 0;
     for (std::size_t i = 0; i < pool_.size(); ++i) {
-      const bool full =
-          !batches_.empty() &&
-          (rows + pool_[i].rows > options_.budget ||
-           (options_.most_pairs > 0 && i - batches_.back().begin == static_cast<std::size_t>(options_.most_pairs)));
-      if (batches_.empty() || full) {
-        batches_.push_back({i, i});
+      if (i == 0 || rows + pool_[i].rows > options_.joined) {
+        streams_.push_back({i, i});
         rows = 0;
       }
       rows += pool_[i].rows;
+      streams_.back().end = i + 1;
+    }
+    index_t pairs = rows = 0;
+    for (std::size_t i = 0; i < streams_.size(); ++i) {
+      const index_t more = rows_in(streams_[i]), more_pairs = static_cast<index_t>(streams_[i].end - streams_[i].begin);
+      const bool full = rows + more > options_.budget ||
+                        (options_.most_pairs > 0 && pairs + more_pairs > options_.most_pairs && pairs > 0);
+      if (i == 0 || full) {
+        batches_.push_back({i, i});
+        rows = pairs = 0;
+      }
+      rows += more;
+      pairs += more_pairs;
       batches_.back().end = i + 1;
     }
+  }
+
+  [[nodiscard]] index_t rows_in(range stream) const {
+    index_t rows = 0;
+    for (std::size_t i = stream.begin; i < stream.end; ++i) rows += pool_[i].rows;
+    return rows;
   }
 
   [[nodiscard]] training_batch build(range which) const {
     training_batch out;
     out.epoch = state_.epoch;
     out.set_names = names_;
-    for (std::size_t i = which.begin; i < which.end; ++i) {
-      out.rows.push_back(rows_of(pool_[i].pair, pool_[i].id));
-      out.pairs.push_back(pool_[i].id);
-      out.num_rows += pool_[i].rows;
+    for (std::size_t s = which.begin; s < which.end; ++s) {
+      const range stream = streams_[s];
+      const pooled& first = pool_[stream.begin];
+      out.rows.push_back(options_.joined > 0 ? joined_rows(stream) : rows_of(first.pair, first.id));
+      for (std::size_t i = stream.begin; i < stream.end; ++i) out.pairs.push_back(pool_[i].id);
+      out.num_rows += rows_in(stream);
       out.num_predictions += static_cast<index_t>(out.rows.back().labels.size());
     }
     return out;
@@ -385,17 +428,18 @@ class batch_stream {
   index_t left_out_ = 0;
   skipped_pairs skipped_in_epoch_;
   std::vector<pooled> pool_;
-  std::vector<range> batches_;
+  std::vector<range> streams_;  // of the pool
+  std::vector<range> batches_;  // of the streams
 };
 
 /// What an epoch has.
 struct epoch_figures {
   index_t pairs = 0;
   index_t batches = 0;
-  index_t rows = 0;           ///< rows through the network, copies included
-  index_t predictions = 0;    ///< labels
-  index_t largest_batch = 0;  ///< rows
-  index_t longest_pair = 0;   ///< rows
+  index_t rows = 0;            ///< rows through the network, copies included
+  index_t predictions = 0;     ///< labels
+  index_t largest_batch = 0;   ///< rows
+  index_t longest_stream = 0;  ///< rows
   double max_position = 0;
   skipped_pairs skipped;
   index_t left_out = 0;  ///< past the budget or the context
@@ -416,7 +460,7 @@ struct epoch_figures {
     out.predictions += batch->num_predictions;
     out.largest_batch = std::max(out.largest_batch, batch->num_rows);
     for (const training_rows& one : batch->rows) {
-      out.longest_pair = std::max(out.longest_pair, one.rows.size());
+      out.longest_stream = std::max(out.longest_stream, one.rows.size());
       out.max_position = std::max(out.max_position, one.rows.max_position());
     }
   }

@@ -51,6 +51,7 @@ struct training_config {
   struct {
     std::string init;
     raw_json config;
+    index_t context = 0;
   } model;
   std::string tokenizer;
   std::string format;
@@ -77,6 +78,7 @@ struct training_config {
   struct {
     index_t rows = 4096;
     index_t pairs = 0;
+    index_t joined = 0;
     index_t accumulation = 1;
     index_t pool = index_t{1} << 16U;
   } batch;
@@ -164,6 +166,7 @@ void visit_subject_settings(Config& c, Visit&& visit) {
   visit({"compute", "Numbers that products are computed in; weights are f32 always", {"f32", "bf16"}}, c.compute);
   visit({"model.init", "GGUF file or Hugging Face folder of the model to start from"}, c.model.init);
   visit({"model.config", "Or a model from scratch: the members of a Hugging Face config.json"}, c.model.config);
+  visit({"model.context", "Positions that the model is to declare; 0: as it does", {}, 0, most_whole}, c.model.context);
   visit({"tokenizer", "Tokenizer of a model from scratch: tokenizer.json, its folder, or a GGUF file"}, c.tokenizer);
   visit({"format", "Chat format, by name or file; empty: the one that the tokenizer hints at"}, c.format);
   visit({"data.train", "What to train on: a list of objects (see below)"}, c.data.train);
@@ -196,6 +199,12 @@ void visit_method_settings(Config& c, Visit&& visit) {
   visit({"loss.label_smoothing", "Probability given to all tokens alike", {}, 0, 0.999}, c.loss.label_smoothing);
   visit({"batch.rows", "Most rows in a batch; longer pairs are left out", {}, 1, most_whole}, c.batch.rows);
   visit({"batch.pairs", "Most pairs in a batch; 0: no limit", {}, 0, most_whole}, c.batch.pairs);
+  visit({"batch.joined",
+         "Rows of a stream of pairs one after another, each seeing all before it (plan batch); 0: every pair alone",
+         {},
+         0,
+         most_whole},
+        c.batch.joined);
   visit({"batch.accumulation", "Batches a step", {}, 1, 65536}, c.batch.accumulation);
   visit({"batch.pool", "Pairs that are shuffled and sorted by length together", {}, 1, most_whole}, c.batch.pool);
   visit(changeable({"steps", "Steps to train for; 0: as many as the epochs have", {}, 0, most_whole}), c.steps);

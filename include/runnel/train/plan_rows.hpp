@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <runnel/core/rng.hpp>
@@ -310,6 +311,33 @@ class row_builder {
   choices.validate();
   validate(pair);
   return make_rows(pair, how, detail::draw_rehearsal(pair, how, choices, random), choices, random, window);
+}
+
+/// Rows of pairs one after another in one sequence, each token seeing all before it: what language models are
+/// pretrained on, so that distances up to the sequence's length are in the trained range. Every pair's target is
+/// learned as under `batch`, over its own source and all pairs before. Linear. \throws config_error if an example makes
+/// no sense, or if the plan is another one than `batch`: only there are source and target one causal sequence
+[[nodiscard]] inline training_rows join_rows(std::span<const example> pairs, const stream::plan& how,
+                                             const row_choices& choices, index_t window = 0) {
+  expect(
+      how.order == stream::event_order::read_all_first && std::holds_alternative<contiguous_positions>(how.positions),
+      "training rows: pairs are joined under the plan batch only, found ", stream::name_of(how));
+  training_rows out;
+  for (const example& pair : pairs) {
+    validate(pair);
+    const auto before = static_cast<index_t>(out.tokens.size() + pair.source.size());
+    out.tokens.insert(out.tokens.end(), pair.source.begin(), pair.source.end());
+    out.tokens.insert(out.tokens.end(), pair.target.begin(), pair.target.end());
+    const index_t first = choices.header == header_loss::none ? pair.target_ends.front() : 0;
+    for (auto p = first; p < static_cast<index_t>(pair.target.size()); ++p) {
+      out.logit_rows.push_back(before + p - 1);
+      out.labels.push_back(pair.target[static_cast<std::size_t>(p)]);
+    }
+  }
+  const auto count = static_cast<index_t>(out.tokens.size());
+  const arrivals all({}, count);
+  for (index_t r = 0; r < count; ++r) out.rows.add_source(how.rules(window), all, r);
+  return out;
 }
 
 }  // namespace runnel::train
