@@ -148,3 +148,26 @@ TEST_CASE("files have a limit") {
   CHECK(holds(failure<format_error>([&] { (void)runnel::io::read_json_file(folder / "a.json", 5); }), "has 6 bytes"));
   CHECK_THROWS_AS((void)runnel::io::read_json_file(folder / "b.json", 5), runnel::io_error);
 }
+
+TEST_CASE("members that are not known, or come twice, are refused; lists of texts") {
+  const auto object_of = [](const json_document& document) { return json_object(document.root()); };
+  const json_document good(R"({"a": ["x", "y"], "b": 1})", "f.json");
+  CHECK_NOTHROW(object_of(good).check_names({"a", "b", "c"}));
+  CHECK(object_of(good).texts("a") == std::vector<std::string>{"x", "y"});
+  CHECK(object_of(good).texts("c").empty());
+  const auto problem = [&](const char* text, auto&& ask) {
+    const json_document document(text, "f.json");
+    try {
+      ask(object_of(document));
+    } catch (const format_error& failed) {
+      return std::string(failed.what());
+    }
+    return std::string();
+  };
+  const auto names = [](const json_object& object) { object.check_names({"a", "b"}); };
+  CHECK(problem(R"({"c": 1})", names) == "f.json: 'c' is unknown, expected one of a, b");
+  CHECK(problem(R"({"a": 1, "a": 2})", names) == "f.json: a occurs more than once");
+  const auto texts = [](const json_object& object) { static_cast<void>(object.texts("a")); };
+  CHECK(problem(R"({"a": "x"})", texts) == "f.json: a: expected an array, found \"x\"");
+  CHECK(problem(R"({"a": ["x", 2]})", texts) == "f.json: a[1]: expected a string, found 2");
+}

@@ -374,7 +374,9 @@ TEST_CASE("every plan computes the rows its ranges need and no others") {
         needed.target_rows += is.written - was.written;
         const bool source_came = is.read > was.read;
         const bool again = i > 0 && is.written == was.written;
-        if (how.refresh != refresh_rule::none && source_came) {
+        if (how.refresh == refresh_rule::before_every_token) {
+          needed.refreshed_rows += was.read + was.written;
+        } else if (how.refresh != refresh_rule::none && source_came) {
           needed.refreshed_rows += was.written;
         } else if (again && (!source_came || (!how.source_sees_target() && is.written > 0))) {
           ++(how.refresh == refresh_rule::none || is.written == 0 ? needed.refed_rows : needed.refreshed_rows);

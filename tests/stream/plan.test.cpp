@@ -178,6 +178,7 @@ TEST_CASE("plans have names, and names give plans") {
   CHECK(same(parse_plan("batch-streaming", "none"), batch_streaming(reencode::none)));
   CHECK(same(parse_plan("batch-streaming", "positions"), batch_streaming(reencode::positions)));
   CHECK(same(parse_plan("batch-streaming", "all"), batch_streaming(reencode::all)));
+  CHECK(same(parse_plan("batch-streaming", "everything"), batch_streaming(reencode::everything)));
   CHECK(same(parse_plan("group-streaming"), group_streaming(0)));
   CHECK(same(parse_plan("group-streaming", {}, 0.5), group_streaming(0.5)));
   CHECK(same(parse_plan("removed-source"), removed(removed_positions::side::source)));
@@ -197,6 +198,7 @@ TEST_CASE("plans have names, and names give plans") {
   CHECK(name_of(batch_streaming(reencode::none)) == "batch-streaming(reencode=none)");
   CHECK(name_of(batch_streaming(reencode::positions)) == "batch-streaming(reencode=positions)");
   CHECK(name_of(batch_streaming(reencode::all)) == "batch-streaming(reencode=all)");
+  CHECK(name_of(batch_streaming(reencode::everything)) == "batch-streaming(reencode=everything)");
   CHECK(name_of(removed(removed_positions::side::source)) == "removed-source");
   plan own = interleaved();
   own.positions = grouped_positions{2};

@@ -22,6 +22,7 @@ inline std::vector<stream::plan> all_plans(double phi) {
           batch_streaming(reencode::none),
           batch_streaming(reencode::positions),
           batch_streaming(reencode::all),
+          batch_streaming(reencode::everything),
           group_streaming(phi),
           removed(removed_positions::side::source),
           removed(removed_positions::side::target),

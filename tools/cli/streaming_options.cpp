@@ -30,9 +30,10 @@ void streaming_options::declare_plan(arguments& options) {
   options.text("--plan", plan_, "PLAN",
                "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
                "removed-target or removed-both");
-  reencode_option_ =
-      options.text("--reencode", reencode_, "WHAT",
-                   "What batch-streaming computes again when source arrives: none (default), positions or all");
+  reencode_option_ = options.text(
+      "--reencode", reencode_, "WHAT",
+      "What batch-streaming computes again when source arrives: none (default), positions or all; everything: "
+      "source too, before every token, for comparison");
   options.whole("-k,--wait-k,--waitk,--wait_k", wait_k_, "K",
                 "Words to read before the first is written; then one for each (plans that read all first ignore it)",
                 1);

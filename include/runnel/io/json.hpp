@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #endif
 
 #include <runnel/core/error.hpp>
+#include <runnel/io/checked.hpp>
 #include <runnel/io/mmap.hpp>
 
 namespace runnel::io {
@@ -375,6 +377,34 @@ class json_object {
       fail(name.empty() ? message(where) : message(where, " of \"", name, '"'), "a token id", value);
     }
     return static_cast<std::int32_t>(*number);
+  }
+
+  /// The texts of an array; none if it is missing. \throws format_error if it is something else
+  [[nodiscard]] std::vector<std::string> texts(std::string_view key) const {
+    std::vector<std::string> list;
+    if (!find(key)) return list;
+    for (const auto one : array(key)) {
+      const auto text = one.text();
+      if (!text) fail(message(path_to(key), '[', list.size(), ']'), "a string", one);
+      list.emplace_back(*text);
+    }
+    return list;
+  }
+
+  /// \throws format_error unless the members' names are some of `known`, each once
+  void check_names(std::initializer_list<std::string_view> known) const {
+    std::vector<std::string_view> seen;
+    for (const auto member : value_) {
+      const auto key = member.name();
+      if (std::find(known.begin(), known.end(), key) == known.end()) {
+        std::string list;
+        for (const auto one : known) list += message(list.empty() ? "" : ", ", one);
+        runnel::fail<format_error>(source_name(), ": ", path_to(in_quotes(key)), " is unknown, expected one of ", list);
+      }
+      expect<format_error>(std::find(seen.begin(), seen.end(), key) == seen.end(), source_name(), ": ", path_to(key),
+                           " occurs more than once");
+      seen.push_back(key);
+    }
   }
 
   /// Where a member stands, for messages.

@@ -45,7 +45,7 @@ struct row_counters {
   index_t source_rows = 0;     ///< source rows, the first time
   index_t target_rows = 0;     ///< target rows, the first time (the assistant header included)
   index_t refed_rows = 0;      ///< rows fed again because they predict over newly read source, or after a rewind
-  index_t refreshed_rows = 0;  ///< target rows computed again by a plan that refreshes
+  index_t refreshed_rows = 0;  ///< rows computed again by a plan that refreshes
   index_t passes = 0;          ///< forward passes
   index_t tokens_kept = 0;
   index_t tokens_discarded = 0;  ///< chosen tokens that showed only that a word had ended
@@ -77,6 +77,7 @@ class row_ledger {
   void plan_pass(const pass_request& wanted, cache::key_value_cache& cache, pass& out) {
     const auto& [how, rules, when, source, target, predicting, max_rows] = wanted;
     out.clear();
+    if (how.refresh == refresh_rule::before_every_token && !begin_token(when, predicting, cache)) return;
     const bool with_target = predicting.has_value() || how.source_sees_target();
     if (with_target) drop_stale(how, when, predicting, cache);
     index_t s = cache.size(group::source);
@@ -113,18 +114,29 @@ class row_ledger {
     source_seen_ = std::max(source_seen_, source_done_);
     counters.source_rows += done.source_rows - source_again;
     counters.target_rows += done.target_rows - again;
-    counters.refed_rows += source_again;
+    const bool always = how.refresh == refresh_rule::before_every_token;
+    (always ? counters.refreshed_rows : counters.refed_rows) += source_again;
     (how.refresh == refresh_rule::none ? counters.refed_rows : counters.refreshed_rows) += again;
     ++counters.passes;
   }
 
   /// Forgets rows after the first `source` and `target` ones, whose tokens are no longer known.
   void rewind(index_t source, index_t target, cache::key_value_cache& cache) {
+    begun_.reset();
     truncate_source(std::min(source, cache.size(group::source)), cache);
     truncate_target(std::min(target, cache.size(group::target)), cache);
   }
 
  private:
+  /// Forgets all rows, once for each token. Nothing is computed ahead.
+  bool begin_token(const arrivals& when, std::optional<row_id> predicting, cache::key_value_cache& cache) {
+    if (!predicting) return false;
+    const row_id now{predicting->of, when.read_now() + when.written()};
+    if (begun_ != now) rewind(0, 0, cache);
+    begun_ = now;
+    return true;
+  }
+
   void drop_stale(const plan& how, const arrivals& when, std::optional<row_id> predicting,
                   cache::key_value_cache& cache) {
     index_t valid = 0;
@@ -151,6 +163,7 @@ class row_ledger {
   index_t source_done_ = 0;      // source rows in the cache
   index_t source_seen_ = 0;      // most source rows that were ever in the cache
   index_t target_seen_ = 0;
+  std::optional<row_id> begun_;  // where each token begins anew: rows there are, and the group that predicts
 };
 
 }  // namespace runnel::stream

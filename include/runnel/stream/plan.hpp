@@ -14,8 +14,9 @@ namespace runnel::stream {
 /// Input-attention (paper section 3): what source rows see besides the source rows before them.
 enum class source_visibility : std::uint8_t { source_only, source_and_target };
 
-/// Output-attention (paper section 3): whether written rows are computed again when source arrives.
-enum class refresh_rule : std::uint8_t { none, when_source_arrives };
+/// Output-attention (paper section 3): whether written rows are computed again when source arrives; or all rows, source
+/// too, before every token (what the paper's Appendix F measures against: the same logits at many times the rows).
+enum class refresh_rule : std::uint8_t { none, when_source_arrives, before_every_token };
 
 /// Who orders reads and writes: a policy, or nobody because all is read first.
 enum class event_order : std::uint8_t { read_all_first, by_policy };
@@ -49,7 +50,7 @@ struct plan {
 
   /// Source rows visible to target row p, [0, result): c(p+1), c(p), or all that is read now, as the choices say.
   [[nodiscard]] index_t visible_source(const arrivals& when, index_t p) const noexcept {
-    if (refresh == refresh_rule::when_source_arrives) return when.read_now();
+    if (refresh != refresh_rule::none) return when.read_now();
     return when.c(predicts == predicting_row::last_target ? p + 1 : p);
   }
 
@@ -103,7 +104,8 @@ struct plan {
 enum class reencode : std::uint8_t {
   none,       ///< Nothing: rows keep the positions at which they arrived.
   positions,  ///< Where the target stands, never its keys and values (it costs nothing: only the query's offset moves).
-  all         ///< Every target row, over the source read by now.
+  all,        ///< Every target row, over the source read by now.
+  everything,  ///< What was read and written, before every token (the paper's Appendix F): `all` without a memory.
 };
 
 /// Source rows see the source only, and the target follows them (paper section 3).
@@ -115,6 +117,7 @@ enum class reencode : std::uint8_t {
     result.positions = contiguous_positions{};
   }
   if (what == reencode::all) result.refresh = refresh_rule::when_source_arrives;
+  if (what == reencode::everything) result.refresh = refresh_rule::before_every_token;
   return result;
 }
 
@@ -140,7 +143,10 @@ enum class reencode : std::uint8_t {
   if (contiguous && plain) return by_policy ? "batch-streaming(reencode=positions)" : "batch";
   if (by_policy && arrival_order && plain) return "batch-streaming(reencode=none)";
   if (by_policy && arrival_order && p.source_sees_target()) return "interleaved";
-  if (by_policy && contiguous && !p.source_sees_target()) return "batch-streaming(reencode=all)";
+  if (by_policy && contiguous && !p.source_sees_target()) {
+    const bool always = p.refresh == refresh_rule::before_every_token;
+    return always ? "batch-streaming(reencode=everything)" : "batch-streaming(reencode=all)";
+  }
   if (const auto* which = std::get_if<removed_positions>(&p.positions); which && plain && by_policy) {
     constexpr const char* sides[] = {"source", "target", "both"};
     return message("removed-", sides[static_cast<std::size_t>(which->removed)]);
@@ -151,8 +157,8 @@ enum class reencode : std::uint8_t {
 }
 
 /// The plan of a command line: `name` is batch, batch-grouped, interleaved, batch-streaming, group-streaming,
-/// removed-source, removed-target or removed-both. `reencoding` (none, positions, all) goes with batch-streaming only,
-/// `phi` with batch-grouped and group-streaming only. Throws config_error otherwise.
+/// removed-source, removed-target or removed-both. `reencoding` (none, positions, all, everything) goes with
+/// batch-streaming only, `phi` with batch-grouped and group-streaming only. Throws config_error otherwise.
 [[nodiscard]] inline plan parse_plan(std::string_view name, std::optional<std::string_view> reencoding = std::nullopt,
                                      std::optional<double> phi = std::nullopt) {
   expect(!reencoding || name == "batch-streaming",
@@ -174,7 +180,8 @@ enum class reencode : std::uint8_t {
   if (what == "none") return batch_streaming(reencode::none);
   if (what == "positions") return batch_streaming(reencode::positions);
   if (what == "all") return batch_streaming(reencode::all);
-  throw config_error(message("plan: re-encoding: expected none, positions or all, found '", what, "'"));
+  if (what == "everything") return batch_streaming(reencode::everything);
+  throw config_error(message("plan: re-encoding: expected none, positions, all or everything, found '", what, "'"));
 }
 
 }  // namespace runnel::stream

@@ -56,7 +56,7 @@ inline void check_forced(const finished_stream& stream) {
   const arrivals& when = stream.when;
   expect(first >= 0 && first <= last && last <= when.written() + 1, "teacher forcing: cannot predict tokens ", first,
          " to ", last, " of ", when.written());
-  const bool refreshes = how.refresh == refresh_rule::when_source_arrives;
+  const bool refreshes = how.refresh != refresh_rule::none;
   expect(!refreshes || first == last || when.c(first) == when.c(last - 1),
          "teacher forcing: a plan that refreshes has no single pass over tokens with reads in between");
   // Source rows that arrived after the window would, where source sees target, see target rows that are not in it.

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -87,8 +86,8 @@ class chat_format_reader {
       : object_(document.root()), name_(name) {}
 
   [[nodiscard]] chat_format read() const {
-    check_names(object_, {"name", "about", "source", "source_prefix", "source_suffix", "target_prefix", "target_suffix",
-                          "word_separator", "recognized_by", "languages"});
+    object_.check_names({"name", "about", "source", "source_prefix", "source_suffix", "target_prefix", "target_suffix",
+                         "word_separator", "recognized_by", "languages"});
     chat_format format;
     format.name = object_.text_or("name", name_);
     format.about = object_.text_or("about", "");
@@ -108,23 +107,6 @@ class chat_format_reader {
   }
 
  private:
-  /// Throws unless the members' names are some of `known`, each once.
-  static void check_names(const io::json_object& object, std::initializer_list<std::string_view> known) {
-    std::vector<std::string_view> seen;
-    for (const auto member : object.members()) {
-      const auto key = member.name();
-      if (std::find(known.begin(), known.end(), key) == known.end()) {
-        std::string list;
-        for (const auto one : known) list += message(list.empty() ? "" : ", ", one);
-        fail<format_error>(object.source_name(), ": ", object.path_to(io::in_quotes(key)),
-                           " is unknown, expected one of ", list);
-      }
-      expect<format_error>(std::find(seen.begin(), seen.end(), key) == seen.end(), object.source_name(), ": ",
-                           object.path_to(key), " occurs more than once");
-      seen.push_back(key);
-    }
-  }
-
   [[nodiscard]] source_kind read_kind() const {
     const auto kind = object_.text_or("source", "text");
     if (kind == "audio") return source_kind::audio;
@@ -138,31 +120,20 @@ class chat_format_reader {
     const auto member = object_.find(key);
     if (!member || !member->is_array()) return std::string(object_.text(key));
     std::string all;
-    for (const auto& part : texts(object_, key)) all += part;
+    for (const auto& part : object_.texts(key)) all += part;
     return all;
   }
 
-  [[nodiscard]] static std::vector<std::string> texts(const io::json_object& object, std::string_view key) {
-    std::vector<std::string> list;
-    if (!object.find(key)) return list;
-    for (const auto one : object.array(key)) {
-      const auto text = one.text();
-      if (!text) io::json_object::fail(message(object.path_to(key), '[', list.size(), ']'), "a string", one);
-      list.emplace_back(*text);
-    }
-    return list;
-  }
-
   [[nodiscard]] static template_signs read_signs(const io::json_object& object) {
-    check_names(object, {"template_has", "template_lacks", "tokens"});
-    return {texts(object, "template_has"), texts(object, "template_lacks"), texts(object, "tokens")};
+    object.check_names({"template_has", "template_lacks", "tokens"});
+    return {object.texts("template_has"), object.texts("template_lacks"), object.texts("tokens")};
   }
 
   [[nodiscard]] std::vector<target_language> read_languages() const {
     std::vector<target_language> list;
     for (const auto one : object_.array("languages")) {
       const io::json_object language(one, message("languages[", list.size(), "]"));
-      check_names(language, {"code", "instruction"});
+      language.check_names({"code", "instruction"});
       target_language next{std::string(language.text("code")), std::string(language.text("instruction"))};
       const auto same = [&](const target_language& other) { return other.code == next.code; };
       expect<format_error>(!next.code.empty() && std::none_of(list.begin(), list.end(), same), object_.source_name(),

@@ -208,7 +208,7 @@ class row_builder {
   /// How many rows there will be. Linear.
   [[nodiscard]] index_t count(index_t first, const std::vector<bool>& probes) const {
     index_t rows = when_.read_now();
-    if (how_.refresh == stream::refresh_rule::when_source_arrives) {
+    if (how_.refresh != stream::refresh_rule::none) {
       for (const auto& [begin, end] : stream::forced_pieces(how_, when_)) {
         const bool probed = end <= when_.written() && probes[static_cast<std::size_t>(end)];
         if (end > first) rows += probed ? end : end - 1;
@@ -293,7 +293,7 @@ class row_builder {
     expect<limit_error>(rows <= choices.most_rows, "the pair has ", rows, " rows, but there is place for ",
                         choices.most_rows);
   }
-  if (how.refresh == stream::refresh_rule::when_source_arrives) {
+  if (how.refresh != stream::refresh_rule::none) {
     build.add_refreshed(first, probes);
   } else {
     build.add_forced(first, window);
