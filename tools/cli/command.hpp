@@ -34,5 +34,6 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_train_command();
 [[nodiscard]] std::unique_ptr<command> make_score_command();
 [[nodiscard]] std::unique_ptr<command> make_serve_command();
+[[nodiscard]] std::unique_ptr<command> make_study_command();
 
 }  // namespace runnel::cli

@@ -60,7 +60,7 @@ int main_of(int argc, char** argv) {
   const std::array commands{make_generate_command(), make_translate_command(), make_tokenize_command(),
                             make_logits_command(),   make_inspect_command(),   make_bench_command(),
                             make_quantize_command(), make_train_command(),     make_score_command(),
-                            make_serve_command()};
+                            make_serve_command(),    make_study_command()};
   std::string names;
   for (const auto& one : commands) {
     arguments options(*app.add_subcommand(one->name(), one->summary()));

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -30,6 +29,7 @@
 #include "console.hpp"
 #include "model_file.hpp"
 #include "options.hpp"
+#include "subprocess.hpp"
 #include "training_output.hpp"
 
 namespace runnel::cli {
@@ -398,20 +398,10 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
 }
 
 std::string translate_command(const train::training_config& config, const std::filesystem::path& written) {
-  const auto quoted = [](std::string_view text) {
-    const auto plain = [](char c) {
-      const auto code = static_cast<unsigned char>(c);
-      return std::isalnum(code) != 0 || std::string_view("_-./=:,+").find(c) != std::string_view::npos;
-    };
-    if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return std::string(text);
-    std::string out = "'";
-    for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return out + "'";
-  };
   const bool adapts = config.lora.rank != 0;
-  std::string out = "runnel translate -m " + quoted(adapts ? config.model.init : written.string());
-  if (adapts) out += message(" --lora ", quoted(written.string()));
-  if (adapts) out += message(" --format ", quoted((written / "chat_format.json").string()));
+  std::string out = "runnel translate -m " + shell_word(adapts ? config.model.init : written.string());
+  if (adapts) out += message(" --lora ", shell_word(written.string()));
+  if (adapts) out += message(" --format ", shell_word((written / "chat_format.json").string()));
   out += message(" --plan ", config.plan.name);
   if (!config.plan.reencode.empty()) out += message(" --reencode ", config.plan.reencode);
   if (config.plan.phi) out += message(" --phi ", *config.plan.phi);
@@ -420,7 +410,7 @@ std::string translate_command(const train::training_config& config, const std::f
   if (config.data.max_word_tokens != train::training_config().data.max_word_tokens) {
     out += message(" --max-word-tokens ", config.data.max_word_tokens);
   }
-  return out + message(" --instruction ", quoted(config.data.train.front().text.instruction));
+  return out + message(" --instruction ", shell_word(config.data.train.front().text.instruction));
 }
 
 namespace {

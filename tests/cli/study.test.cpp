@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// A study as a user runs it: begun, stopped, gone on with, and reported.
+
+#include "process.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <runnel/core/rng.hpp>
+
+namespace {
+
+using namespace runnel_test;
+using strings = std::vector<std::string>;
+using nlohmann::json;
+
+/// A folder with text in two languages, the settings of a training, and a study of two plans.
+class study_folder {
+ public:
+  study_folder() {
+    std::string source, target;
+    runnel::random_stream random(7);
+    for (int i = 0; i < 40; ++i) {
+      for (auto w = 1 + random.below(4); w > 0; --w) {
+        const bool yes = random.below(2) == 0;
+        source += yes ? "one " : "two ";
+        target += yes ? "eins " : "zwei ";
+      }
+      source += '\n';
+      target += '\n';
+    }
+    write_text(folder_ / "text.en", source);
+    write_text(folder_ / "text.de", target);
+    write_text(folder_ / "test.en", "one two one\ntwo\none one two two\n");
+    write_text(folder_ / "test.de", "eins zwei eins\nzwei\neins eins zwei zwei\n");
+    write_text(folder_ / "format.json",
+               R"({"source_prefix": "{instruction}", "source_suffix": "<|im_end|>", "target_prefix": "<|im_start|>",
+                   "target_suffix": "<|im_end|>", "languages": [{"code": "de", "instruction": "German"}]})");
+    const json data =
+        json::array({{{"instruction", "German"}, {"file", path("text.en")}, {"target_file", path("text.de")}}});
+    const json training{{"output", path("unused")},
+                        {"model",
+                         {{"config",
+                           {{"model_type", "llama"},
+                            {"hidden_size", 16},
+                            {"intermediate_size", 24},
+                            {"num_hidden_layers", 1},
+                            {"num_attention_heads", 2},
+                            {"vocab_size", 264},
+                            {"max_position_embeddings", 256},
+                            {"tie_word_embeddings", true},
+                            {"hidden_act", "silu"}}}}},
+                        {"tokenizer", tiny_model()},
+                        {"format", path("format.json")},
+                        {"data", {{"train", data}, {"validation", data}}},
+                        {"batch", {{"rows", 400}}},
+                        {"steps", 4},
+                        {"threads", 1},
+                        {"schedule", {{"rate", 0.01}}},
+                        {"validation", {{"every", 2}}},
+                        {"result", {{"gguf", ""}}}};
+    write_text(folder_ / "train.json", training.dump());
+    write_text(folder_ / "study.json", study().dump());
+  }
+
+  [[nodiscard]] std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  [[nodiscard]] std::string file(const std::string& name) const { return read_text(folder_ / name); }
+  [[nodiscard]] bool has(const std::string& name) const { return std::filesystem::exists(folder_ / name); }
+  [[nodiscard]] const scratch_folder& folder() const { return folder_; }
+
+  [[nodiscard]] json study() const {
+    const strings few{"--max-tokens", "12"};
+    const auto model = [&](const char* name, const char* plan, json seeds) {
+      strings translate{"--plan", plan};
+      translate.insert(translate.end(), few.begin(), few.end());
+      return json{{"name", name},
+                  {"title", std::string("Plan <") + plan + ">"},
+                  {"config", path("train.json")},
+                  {"set", {std::string("plan.name=") + plan, "plan.k=1-2"}},
+                  {"seeds", std::move(seeds)},
+                  {"translate", translate},
+                  {"waits", {1, 2}}};
+    };
+    const json measure{{"name", "fast"},
+                       {"translate", {"-m", "{work}/group-s1/model", "--source", path("test.en"), "--max-tokens", "9"}},
+                       {"waits", {1}}};
+    return {
+        {"title", "A study & its <report>"},
+        {"text", {"What was asked."}},
+        {"results", path("results")},
+        {"work", path("work")},
+        {"pairs", {{{"name", "en-de"}, {"language", "de"}, {"source", path("test.en")}, {"target", path("test.de")}}}},
+        {"models", {model("group", "group-streaming", {1, 2}), model("interleaved", "interleaved", {1})}},
+        {"measures", {measure}},
+        {"tables", {{{"title", "Table 1"}, {"models", {"group", "interleaved"}}, {"against", "interleaved"}}}},
+        {"figures", {{{"name", "curve"}, {"title", "Figure 4"}, {"models", {"group", "interleaved"}}}}},
+        {"efficiency", {{{"title", "Efficiency"}, {"measures", {"fast"}}, {"against", "fast"}}}}};
+  }
+
+  [[nodiscard]] outcome run_study(const strings& more = {}) const {
+    strings command{"study", path("study.json"), "-t", "1"};
+    command.insert(command.end(), more.begin(), more.end());
+    return run(command);
+  }
+
+ private:
+  scratch_folder folder_;
+};
+
+bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("a study trains, translates, and reports; what is there is not done again") {
+  const study_folder at;
+  const auto before = at.run_study({"--list"});
+  CHECK(before.code == 0);
+  CHECK(before.out ==
+        "group-s1\tnot trained\t0 of 2 translations\ninterleaved-s1\tnot trained\t0 of 2 translations\n"
+        "group-s2\tnot trained\t0 of 2 translations\nfast\ttrained\t0 of 1 translations\n");
+  CHECK_FALSE(at.has("results"));
+
+  const auto first = at.run_study({"--only", "group-s1"});
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  const auto partial = at.file("results/index.html");
+  CHECK(holds(partial, "1 of 4 results are there"));
+  CHECK_FALSE(at.has("results/group-s2.json"));
+
+  const auto rest = at.run_study();
+  CAPTURE(rest.err);
+  REQUIRE(rest.code == 0);
+  CHECK_FALSE(holds(rest.err, "group-s1,"));
+  const auto result = json::parse(at.file("results/group-s2.json"));
+  CHECK(result["training"]["steps"] == 4);
+  CHECK(result["training"]["validation_loss"].get<double>() > 0);
+  REQUIRE(result["evaluations"].size() == 2);
+  const auto& one = result["evaluations"][1];
+  CHECK(one["pair"] == "en-de");
+  CHECK(one["wait"] == 2);
+  CHECK(one["rows"]["source"].get<int>() > 0);
+  CHECK(one["scores"].contains("BLEU"));
+  CHECK(one["scores"].contains("LAAL_CA"));
+  CHECK(holds(one["command"].get<std::string>(), "-k 2 --target-language de"));
+  const auto report = at.file("results/index.html");
+  for (const char* part : {"A study &amp; its &lt;report&gt;", "What was asked.", "Plan &lt;group-streaming&gt;",
+                           "k = 1", "BLEU less that of Plan &lt;interleaved&gt;", "4 steps", "rows/s"}) {
+    CAPTURE(std::string(part));
+    CHECK(holds(report, part));
+  }
+  CHECK_FALSE(holds(report, "results are there"));
+
+  // A clone has the results, not what they were made from.
+  std::filesystem::remove_all(at.folder() / "work");
+  const auto again = at.run_study();
+  CHECK(again.code == 0);
+  CHECK_FALSE(at.has("work"));
+  CHECK(at.file("results/index.html") == report);
+}
+
+TEST_CASE("a study that has changed does anew what it concerns, and nothing else") {
+  const study_folder at;
+  REQUIRE(at.run_study({"--only", "-s1"}).code == 0);
+  auto study = at.study();
+  study["models"][1]["set"][1] = "plan.k=2";
+  study["models"][0]["waits"] = {2, 3};
+  write_text(at.path("study.json"), study.dump());
+  const auto list = at.run_study({"--list"}).out;
+  CHECK(holds(list, "group-s1\ttrained\t1 of 2 translations"));
+  CHECK(holds(list, "interleaved-s1\tnot trained\t0 of 2 translations"));
+  const auto commands = at.run_study({"--commands", "--only", "group-s1"}).out;
+  CHECK(commands.starts_with("runnel translate -m "));
+  CHECK(std::count(commands.begin(), commands.end(), '\n') == 1);
+}
+
+TEST_CASE("a study that fails says which command did, and keeps what is done") {
+  const study_folder at;
+  auto study = at.study();
+  study["models"][1]["translate"][1] = "sideways";
+  write_text(at.path("study.json"), study.dump());
+  const auto failed = at.run_study({"--only", "-s1"});
+  CHECK(failed.code == 1);
+  CHECK(holds(failed.err, "runnel translate -m "));
+  CHECK(holds(failed.err, "ended with 2"));
+  CHECK(holds(failed.err, "'sideways'"));
+  CHECK(at.has("results/group-s1.json"));
+  write_text(at.path("study.json"), at.study().dump());
+  CHECK(at.run_study({"--only", "-s1"}).code == 0);
+}
+
+TEST_CASE("studies that make no sense are refused") {
+  const study_folder at;
+  const auto refused = [&](auto&& change, const std::string& part, int code) {
+    auto study = at.study();
+    change(study);
+    write_text(at.path("study.json"), study.dump());
+    const auto said = at.run_study({"--list"});
+    CAPTURE(said.err);
+    CHECK(said.code == code);
+    CHECK(holds(said.err, part));
+  };
+  refused([](json& study) { study.erase("work"); }, "work is missing", 1);
+  refused([](json& study) { study["model"] = 1; }, "'model' is unknown", 1);
+  refused([](json& study) { study["models"][0]["name"] = "../x"; }, "models[0].name", 1);
+  refused([](json& study) { study["models"][0]["name"] = "interleaved"; }, "two are called 'interleaved'", 2);
+  refused([](json& study) { study["models"][0]["waits"] = {0}; }, "models[0].waits[0]", 1);
+  refused([](json& study) { study["tables"][0]["models"] = {"none"}; }, "no model is called 'none'", 2);
+  refused([](json& study) { study["efficiency"][0].erase("against"); }, "efficiency[0].against is missing", 1);
+  write_text(at.path("study.json"), at.study().dump());
+  CHECK(at.run_study({"--only", "nobody"}).code == 2);
+  std::filesystem::create_directories(at.folder() / "results");
+  write_text(at.path("results/group-s1.json"), "[1");
+  const auto broken = at.run_study({"--list"});
+  CHECK(broken.code == 1);
+  CHECK(holds(broken.err, "group-s1.json: expected a JSON object"));
+  CHECK(run({"study", at.path("none.json")}).code == 1);
+}

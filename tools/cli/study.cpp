@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <runnel/core/error.hpp>
+
+#include "command.hpp"
+#include "console.hpp"
+#include "options.hpp"
+#include "study_config.hpp"
+#include "study_report.hpp"
+#include "study_results.hpp"
+#include "subprocess.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+/// Does what of a study is not done.
+class study_run {
+ public:
+  study_run(const study_config& study, std::string only, std::size_t threads)
+      : study_(study), only_(std::move(only)), threads_(threads) {}
+
+  /// Trains and translates what is missing, writes each result when it is known.
+  void run() {
+    const auto cells = cells_of(study_);
+    const auto wanted = [&](const study_cell& cell) { return cell.name.find(only_) != std::string::npos; };
+    expect<config_error>(std::any_of(cells.begin(), cells.end(), wanted), "--only: no result of ", study_.path,
+                         " has '", printable(only_), "' in its name");
+    std::size_t number = 0;
+    for (const auto& cell : cells) {
+      ++number;
+      if (!wanted(cell)) continue;
+      study_result result(study_, cell);
+      if (result.is_complete()) continue;
+      note(message("study: ", cell.name, ", ", number, " of ", cells.size()));
+      train(cell, result);
+      translate(cell, result);
+    }
+  }
+
+ private:
+  void train(const study_cell& cell, study_result& result) const {
+    std::error_code problem;
+    const bool has_model = std::filesystem::exists(cell.output / "model" / "config.json", problem);
+    if (cell.train.empty() || (result.is_trained() && has_model)) return;
+    own_command command{cell.train};
+    if (std::filesystem::exists(cell.output / "config.json", problem)) command.arguments.emplace_back("--resume");
+    note(shell_command(command.arguments));
+    run_own_commands({command}, 1, [](std::size_t) {});
+    result.add_training();
+  }
+
+  void translate(const study_cell& cell, study_result& result) const {
+    std::vector<own_command> commands;
+    std::vector<std::pair<const study_evaluation*, std::filesystem::path>> evaluations;
+    for (const auto& one : cell.evaluations) {
+      if (result.scores(one) != nullptr) continue;
+      const auto folder = study_.work / "translations" / message(cell.name, '-', one.pair, "-k", one.wait);
+      std::filesystem::create_directories(folder.parent_path());
+      own_command command{one.command, folder.string() + ".txt"};
+      command.arguments.insert(command.arguments.end(), {"--output", folder.string()});
+      commands.push_back(std::move(command));
+      evaluations.emplace_back(&one, folder);
+    }
+    progress shown;
+    std::size_t done = 0;
+    run_own_commands(commands, cell.at_once != 0 ? cell.at_once : threads_, [&](std::size_t index) {
+      result.add_evaluation(*evaluations[index].first, evaluations[index].second);
+      shown.show(message("study: ", cell.name, ": ", ++done, " of ", commands.size(), " translations"));
+    });
+  }
+
+  const study_config& study_;
+  std::string only_;
+  std::size_t threads_;
+};
+
+class study_command final : public command {
+ public:
+  [[nodiscard]] const char* name() const override { return "study"; }
+  [[nodiscard]] const char* summary() const override {
+    return "Train and measure the plans of a study, and report what came of it";
+  }
+
+  void declare(arguments& options) override {
+    options.text("config", path_, "STUDY.json", "The study: models, what they translate, tables and figures")
+        .required();
+    options.text("--only", only_, "TEXT", "Only results with this in their names (group-s1)");
+    options.flag("--list", list_, "Show what is done and what is missing, and do nothing");
+    options.flag("--commands", commands_, "Show the commands that are to be run, and do nothing");
+    options.flag("--report", report_, "Only write the report of what is done");
+    options.whole("-t,--threads", threads_, "N", "Translations at a time; 0: one a processor", 0, 1024);
+    options.footer(
+        "Each model is trained by 'runnel train' and evaluated by 'runnel translate', as the commands in its result\n"
+        "say; a result is a JSON file, written when it is known. What is there is not done again, so a study that was\n"
+        "stopped goes on when it is called again. The report has the tables and figures of what is there.\n"
+        "Examples:\n"
+        "  runnel study examples/study/study.json --list\n"
+        "  runnel study examples/study/study.json --only group\n"
+        "  runnel study examples/study/study.json --report");
+  }
+
+  void run() override {
+    const auto study = read_study(path_);
+    if (list_ || commands_) return show(study);
+    if (!report_) study_run(study, only_, static_cast<std::size_t>(threads_for(threads_))).run();
+    for (const auto& file : write_report(study)) note(message("written: ", file.string()));
+  }
+
+ private:
+  void show(const study_config& study) const {
+    output out;
+    for (const auto& cell : cells_of(study)) {
+      if (cell.name.find(only_) == std::string::npos) continue;
+      const study_result result(study, cell);
+      if (list_) {
+        const auto count = std::count_if(cell.evaluations.begin(), cell.evaluations.end(),
+                                         [&](const auto& one) { return result.scores(one) != nullptr; });
+        out.write(message(cell.name, '\t', result.is_trained() ? "trained" : "not trained", '\t', count, " of ",
+                          cell.evaluations.size(), " translations\n"));
+      }
+      if (!commands_) continue;
+      if (!result.is_trained()) out.write(shell_command(cell.train) + '\n');
+      for (const auto& one : cell.evaluations) {
+        if (result.scores(one) == nullptr) out.write(shell_command(one.command) + '\n');
+      }
+    }
+    out.flush();
+  }
+
+  std::string path_;
+  std::string only_;
+  bool list_ = false;
+  bool commands_ = false;
+  bool report_ = false;
+  std::int64_t threads_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<command> make_study_command() { return std::make_unique<study_command>(); }
+
+}  // namespace runnel::cli

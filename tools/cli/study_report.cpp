@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "study_report.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <runnel/core/error.hpp>
+#include <runnel/io/atomic_file.hpp>
+
+#include "chart.hpp"
+#include "console.hpp"
+#include "picture.hpp"
+#include "study_results.hpp"
+#include "subprocess.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+/// Numbers of several seeds.
+struct spread {
+  std::vector<double> values;
+
+  [[nodiscard]] double mean() const {
+    double sum = 0;
+    for (const double one : values) sum += one;
+    return sum / static_cast<double>(values.size());
+  }
+  [[nodiscard]] double low() const { return *std::min_element(values.begin(), values.end()); }
+  [[nodiscard]] double high() const { return *std::max_element(values.begin(), values.end()); }
+};
+
+/// All results of a study.
+class study_numbers {
+ public:
+  explicit study_numbers(const study_config& study) : study_(study), cells_(cells_of(study)) {
+    for (const auto& cell : cells_) results_.emplace(cell.name, study_result(study, cell));
+  }
+
+  [[nodiscard]] const std::vector<study_cell>& cells() const noexcept { return cells_; }
+  [[nodiscard]] const study_result& result(const std::string& cell) const { return results_.at(cell); }
+
+  /// What is known of one translation of a cell.
+  [[nodiscard]] const json* find(const std::string& cell, const std::string& pair, std::int64_t wait) const {
+    for (const auto& of : cells_) {
+      if (of.name != cell) continue;
+      for (const auto& one : of.evaluations) {
+        if (one.pair == pair && one.wait == wait) return results_.at(cell).scores(one);
+      }
+    }
+    return nullptr;
+  }
+
+  /// A score of one seed.
+  [[nodiscard]] std::optional<double> score(const study_model& model, std::int64_t seed, const std::string& pair,
+                                            std::int64_t wait, const std::string& name) const {
+    const json* found = find(cell_name(model, seed), pair, wait);
+    if (found == nullptr) return std::nullopt;
+    const auto& scores = (*found)["scores"];
+    if (!scores.contains(name)) return std::nullopt;
+    const auto& value = scores[name];
+    if (value.is_object() && value.contains("score")) return value["score"].get<double>();
+    return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
+  }
+
+  /// The same of all seeds that have it.
+  [[nodiscard]] spread scores(const study_model& model, const std::string& pair, std::int64_t wait,
+                              const std::string& name) const {
+    spread out;
+    for (const auto seed : model.seeds) {
+      if (const auto one = score(model, seed, pair, wait, name)) out.values.push_back(*one);
+    }
+    return out;
+  }
+
+  /// One model's less another's, of the seeds that both have.
+  [[nodiscard]] spread differences(const study_model& model, const study_model& other, const std::string& pair,
+                                   std::int64_t wait) const {
+    spread out;
+    for (const auto seed : model.seeds) {
+      const auto a = score(model, seed, pair, wait, "BLEU"), b = score(other, seed, pair, wait, "BLEU");
+      if (a && b) out.values.push_back(*a - *b);
+    }
+    return out;
+  }
+
+ private:
+  const study_config& study_;
+  std::vector<study_cell> cells_;
+  std::map<std::string, study_result> results_;
+};
+
+std::string signed_number(double value) { return (value < 0 ? "&minus;" : "+") + fixed(std::fabs(value), 2); }
+
+/// "35.21", with half the range of the seeds if there are several.
+std::string as_cell(const spread& of) {
+  if (of.values.empty()) return "&ndash;";
+  std::string out = fixed(of.mean(), 2);
+  if (of.values.size() > 1) out += message(" <small>&plusmn;", fixed((of.high() - of.low()) / 2, 2), "</small>");
+  return out;
+}
+
+std::string element(std::string_view name, std::string_view content, std::string_view attributes = {}) {
+  return message("<", name, attributes.empty() ? "" : " ", attributes, ">", content, "</", name, ">\n");
+}
+
+class report_writer {
+ public:
+  explicit report_writer(const study_config& study) : study_(study), numbers_(study) {}
+
+  std::vector<std::filesystem::path> write() {
+    std::filesystem::create_directories(study_.results);
+    add(element("h1", escaped_for_xml(study_.title)));
+    for (const auto& one : study_.text) add(element("p", escaped_for_xml(one)));
+    add_state();
+    for (const auto& one : study_.tables) add_table(one);
+    for (const auto& one : study_.figures) add_figure(one);
+    for (const auto& one : study_.efficiency) add_efficiency(one);
+    add_commands();
+    save("index.html", page());
+    return std::move(written_);
+  }
+
+ private:
+  void add(std::string_view html) { body_ += html; }
+
+  void save(const std::string& name, std::string_view text) {
+    written_.push_back(study_.results / name);
+    io::write_file_atomically(written_.back(), std::as_bytes(std::span(text.data(), text.size())));
+  }
+
+  [[nodiscard]] std::string page() const {
+    return message(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
+        escaped_for_xml(study_.title),
+        "</title>\n<style>\n"
+        "body { font: 16px/1.5 sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }\n"
+        "table { border-collapse: collapse; margin: 1rem 0; }\n"
+        "th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }\n"
+        "th:first-child, td:first-child { text-align: left; }\n"
+        "caption { text-align: left; font-weight: bold; padding: 0.3rem 0; }\n"
+        "small { color: #666; }\n"
+        ".agree { background: #e6f2e6; }\n"
+        "figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }\n"
+        "pre { background: #f5f5f5; padding: 0.6rem; overflow-x: auto; font-size: 13px; }\n"
+        "</style></head><body>\n",
+        body_, "</body></html>\n");
+  }
+
+  void add_state() {
+    std::size_t complete = 0;
+    for (const auto& cell : numbers_.cells())
+      if (numbers_.result(cell.name).is_complete()) ++complete;
+    if (complete == numbers_.cells().size()) return;
+    add(element("p", message("<b>", complete, " of ", numbers_.cells().size(),
+                             " results are there; the study is not finished.</b>")));
+  }
+
+  [[nodiscard]] std::vector<const study_model*> models(const std::vector<std::string>& names) const {
+    std::vector<const study_model*> out;
+    for (const auto& name : names) out.push_back(&study_.model(name));
+    return out;
+  }
+
+  [[nodiscard]] static std::vector<std::int64_t> waits_of(const std::vector<const study_model*>& models) {
+    std::set<std::int64_t> all;
+    for (const auto* one : models) {
+      if (one->waits.empty()) all.insert(0);
+      all.insert(one->waits.begin(), one->waits.end());
+    }
+    return {all.begin(), all.end()};
+  }
+
+  [[nodiscard]] static std::string heading(const std::vector<std::int64_t>& waits) {
+    std::string cells = "<th></th>";
+    for (const auto wait : waits) cells += wait == 0 ? "<th>all read first</th>" : message("<th>k = ", wait, "</th>");
+    return element("tr", cells);
+  }
+
+  void add_table(const study_table& table) {
+    add(element("h2", escaped_for_xml(table.title)));
+    if (!table.caption.empty()) add(element("p", escaped_for_xml(table.caption)));
+    const auto rows = models(table.models);
+    const auto waits = waits_of(rows);
+    for (const auto& pair : study_.pairs) {
+      add(scores_table(pair, rows, waits));
+      if (!table.against.empty()) add(differences_table(pair, rows, waits, study_.model(table.against)));
+    }
+  }
+
+  [[nodiscard]] std::string scores_table(const study_pair& pair, const std::vector<const study_model*>& rows,
+                                         const std::vector<std::int64_t>& waits) const {
+    std::string html =
+        message("<caption>", escaped_for_xml(pair.name), ": BLEU (AL, LAAL in words)</caption>", heading(waits));
+    for (const auto* model : rows) {
+      std::string cells = message("<td>", escaped_for_xml(model->title), "</td>");
+      for (const auto wait : waits) {
+        const auto bleu = numbers_.scores(*model, pair.name, wait, "BLEU");
+        const auto al = numbers_.scores(*model, pair.name, wait, "AL");
+        const auto laal = numbers_.scores(*model, pair.name, wait, "LAAL");
+        cells += "<td>" + as_cell(bleu);
+        if (!al.values.empty() && !laal.values.empty()) {
+          cells += message(" <small>(", fixed(al.mean(), 2), ", ", fixed(laal.mean(), 2), ")</small>");
+        }
+        cells += "</td>";
+      }
+      html += element("tr", cells);
+    }
+    return element("table", html);
+  }
+
+  [[nodiscard]] std::string differences_table(const study_pair& pair, const std::vector<const study_model*>& rows,
+                                              const std::vector<std::int64_t>& waits, const study_model& other) const {
+    std::string html =
+        message("<caption>", escaped_for_xml(pair.name), ": BLEU less that of ", escaped_for_xml(other.title),
+                " (lowest and highest of the seeds; tinted: all seeds, at least two, agree in sign)"
+                "</caption>",
+                heading(waits));
+    for (const auto* model : rows) {
+      if (model == &other) continue;
+      std::string cells = message("<td>", escaped_for_xml(model->title), "</td>");
+      for (const auto wait : waits) {
+        const auto by = numbers_.differences(*model, other, pair.name, wait);
+        if (by.values.empty()) {
+          cells += "<td>&ndash;</td>";
+          continue;
+        }
+        const bool agree = by.values.size() > 1 && (by.low() > 0 || by.high() < 0);
+        cells += message(agree ? "<td class=\"agree\">" : "<td>", signed_number(by.mean()));
+        if (by.values.size() > 1) {
+          cells += message(" <small>[", signed_number(by.low()), ", ", signed_number(by.high()), "]</small>");
+        }
+        cells += "</td>";
+      }
+      html += element("tr", cells);
+    }
+    return element("table", html);
+  }
+
+  /// One curve of a figure: a point for each wait, with the ranges of the seeds.
+  [[nodiscard]] curve curve_of(const study_model& model, const study_figure& figure, const std::string& pair,
+                               std::size_t number) const {
+    constexpr std::array<const char*, 8> colors{"#1f5f99", "#d1495b", "#2e8b57", "#e09f3e",
+                                                "#7b4fa3", "#00798c", "#8d6e63", "#555555"};
+    curve out{model.title, colors[number % colors.size()], {}, curve::look::line_and_points, 2};
+    for (const auto wait : waits_of({&model})) {
+      const auto x = numbers_.scores(model, pair, wait, figure.x), y = numbers_.scores(model, pair, wait, figure.y);
+      if (x.values.empty() || y.values.empty()) continue;
+      chart_point point{x.mean(), y.mean()};
+      if (y.values.size() > 1) {
+        point.y_low = y.low();
+        point.y_high = y.high();
+      }
+      out.points.push_back(point);
+    }
+    return out;
+  }
+
+  void add_figure(const study_figure& figure) {
+    add(element("h2", escaped_for_xml(figure.title)));
+    for (const auto& pair : study_.pairs) {
+      chart what;
+      what.title = message(figure.title, ", ", pair.name);
+      what.x_title = figure.x;
+      what.y_title = figure.y;
+      for (const auto* model : models(figure.models)) {
+        what.curves.push_back(curve_of(*model, figure, pair.name, what.curves.size()));
+      }
+      add("<figure>\n");
+      try {
+        const auto svg = draw_chart(what, interrupts::instance().token());
+        save(message(figure.name, '-', pair.name, ".svg"), svg);
+        add(svg);
+      } catch (const picture_error& problem) {
+        note(problem.what());
+        add(element("p", "There is no picture here: gnuplot could not draw it."));
+      }
+      add(element("figcaption", escaped_for_xml(figure.caption)));
+      add("</figure>\n");
+    }
+  }
+
+  void add_efficiency(const study_efficiency& table) {
+    add(element("h2", escaped_for_xml(table.title)));
+    if (!table.caption.empty()) add(element("p", escaped_for_xml(table.caption)));
+    const auto& first = study_.measure(table.against);
+    const auto waits = first.waits.empty() ? std::vector<std::int64_t>{0} : first.waits;
+    for (const auto wait : waits) {
+      const json* against = numbers_.find(first.name, "", wait);
+      std::string html =
+          message("<caption>", wait == 0 ? std::string("all read first") : message("k = ", wait),
+                  "</caption><tr><th></th><th>seconds</th><th>tokens/s</th><th>rows</th><th>passes</th><th>rows/s</th>"
+                  "<th>rows, times ",
+                  escaped_for_xml(first.title), "</th><th>time, times it</th></tr>\n");
+      for (const auto& name : table.measures) {
+        html += element("tr", efficiency_row(study_.measure(name), numbers_.find(name, "", wait), against));
+      }
+      add(element("table", html));
+    }
+  }
+
+  [[nodiscard]] static std::string efficiency_row(const study_measure& measure, const json* of, const json* against) {
+    std::string cells = message("<td>", escaped_for_xml(measure.title), "</td>");
+    if (of == nullptr) return cells + "<td>&ndash;</td>";
+    const auto rows = [](const json& one) {
+      double sum = 0;
+      for (const char* name : {"source", "target", "refed", "refreshed"}) sum += one["rows"].value(name, 0.0);
+      return sum;
+    };
+    const double seconds = (*of)["computed_s"].get<double>();
+    const auto cell = [&](const std::string& text) { cells += "<td>" + text + "</td>"; };
+    cell(fixed(seconds, 2));
+    cell(fixed((*of)["rows"].value("tokens_kept", 0.0) / seconds, 1));
+    cell(fixed(rows(*of), 0));
+    cell(fixed((*of)["rows"].value("passes", 0.0), 0));
+    cell(fixed(rows(*of) / seconds, 0));
+    if (against == nullptr) return cells;
+    cell(fixed(rows(*of) / rows(*against), 2));
+    cell(fixed(seconds / (*against)["computed_s"].get<double>(), 2));
+    return cells;
+  }
+
+  void add_commands() {
+    add(element("h2", "The commands"));
+    add(element("p", message("All of it, and what is missing: <code>runnel study ", escaped_for_xml(study_.path),
+                             "</code>. One by one, with what training took:")));
+    for (const auto& cell : numbers_.cells()) {
+      const auto& result = numbers_.result(cell.name);
+      std::string about = cell.name;
+      if (result.all().contains("training")) {
+        const auto& took = result.all()["training"];
+        about += message(": ", took.value("steps", 0), " steps, ", fixed(took.value("seconds", 0.0) / 60, 1),
+                         " minutes, validation loss ", fixed(took.value("validation_loss", std::nan("")), 4));
+      }
+      std::string text = cell.train.empty() ? std::string() : shell_command(cell.train) + '\n';
+      for (const auto& one : cell.evaluations) text += shell_command(one.command) + '\n';
+      add(element("details", element("summary", escaped_for_xml(about)) + element("pre", escaped_for_xml(text))));
+    }
+  }
+
+  const study_config& study_;
+  study_numbers numbers_;
+  std::string body_;
+  std::vector<std::filesystem::path> written_;
+};
+
+}  // namespace
+
+std::vector<std::filesystem::path> write_report(const study_config& study) { return report_writer(study).write(); }
+
+}  // namespace runnel::cli

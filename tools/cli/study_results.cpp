@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "study_results.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include <runnel/core/error.hpp>
+#include <runnel/io/atomic_file.hpp>
+
+#include "console.hpp"
+#include "instance_log.hpp"
+#include "scores.hpp"
+#include "subprocess.hpp"
+
+namespace runnel::cli {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+/// What a source word takes to come, in the computation-aware scores: slow speech.
+constexpr double source_word_ms = 400;
+
+std::string filled(std::string text, const study_config& study, std::int64_t seed) {
+  const auto fill = [&](std::string_view mark, const std::string& value) {
+    for (auto at = text.find(mark); at != std::string::npos; at = text.find(mark, at + value.size())) {
+      text.replace(at, mark.size(), value);
+    }
+  };
+  fill("{work}", study.work.string());
+  fill("{seed}", message(seed));
+  return text;
+}
+
+study_cell cell_of(const study_config& study, const study_model& model, std::int64_t seed) {
+  study_cell out;
+  out.name = cell_name(model, seed);
+  out.output = study.work / out.name;
+  out.train = {"train", model.config};
+  const auto set = [&](const std::string& one) {
+    out.train.emplace_back("--set");
+    out.train.push_back(one);
+  };
+  for (const auto& one : model.set) set(filled(one, study, seed));
+  set(message("seed=", seed));
+  set("output=" + out.output.string());
+  const auto waits = model.waits.empty() ? std::vector<std::int64_t>{0} : model.waits;
+  for (const auto& pair : study.pairs) {
+    for (const auto wait : waits) {
+      std::vector<std::string> command{"translate", "-m", (out.output / "model").string()};
+      for (const auto& option : model.translate) command.push_back(filled(option, study, seed));
+      if (wait != 0) command.insert(command.end(), {"-k", message(wait)});
+      command.insert(command.end(),
+                     {"--target-language", pair.language, "--source", pair.source, "--target", pair.target, "-t", "1"});
+      out.evaluations.push_back({pair.name, wait, std::move(command)});
+    }
+  }
+  return out;
+}
+
+study_cell cell_of(const study_config& study, const study_measure& measure) {
+  study_cell out;
+  out.name = measure.name;
+  out.at_once = 1;
+  const auto waits = measure.waits.empty() ? std::vector<std::int64_t>{0} : measure.waits;
+  for (const auto wait : waits) {
+    std::vector<std::string> command{"translate"};
+    for (const auto& option : measure.translate) command.push_back(filled(option, study, 0));
+    if (wait != 0) command.insert(command.end(), {"-k", message(wait)});
+    out.evaluations.push_back({"", wait, std::move(command)});
+  }
+  return out;
+}
+
+json lines_of(const std::filesystem::path& path, json (*sum)(json, const json&)) {
+  std::ifstream file(path);
+  json out = json::object();
+  for (std::string line; std::getline(file, line);) {
+    const auto one = json::parse(line, nullptr, false);
+    if (one.is_object()) out = sum(std::move(out), one);
+  }
+  return out;
+}
+
+/// The metrics' last step and time, and the best validation.
+json add_metrics(json sum, const json& line) {
+  sum["steps"] = line.value("step", 0);
+  sum["seconds"] = line.value("seconds", 0.0);
+  const auto known = sum.value("validation_loss", std::numeric_limits<double>::infinity());
+  if (line.contains("validation_loss")) sum["validation_loss"] = std::min(known, line["validation_loss"].get<double>());
+  return sum;
+}
+
+/// Rows of all sentences, and the time that computing took.
+json add_sentence(json sum, const json& line) {
+  if (line.contains("rows")) {
+    if (!sum.contains("rows")) sum["rows"] = json::object();
+    for (const auto& [name, count] : line["rows"].items()) {
+      sum["rows"][name] = sum["rows"].value(name, std::int64_t{0}) + count.get<std::int64_t>();
+    }
+  }
+  if (line.contains("computed_ms") && !line["computed_ms"].empty()) {
+    sum["computed_s"] = sum.value("computed_s", 0.0) + line["computed_ms"].back().get<double>() / 1000;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::string cell_name(const study_model& model, std::int64_t seed) { return message(model.name, "-s", seed); }
+
+std::vector<study_cell> cells_of(const study_config& study) {
+  std::vector<study_cell> out;
+  std::size_t most_seeds = 0;
+  for (const auto& model : study.models) most_seeds = std::max(most_seeds, model.seeds.size());
+  for (std::size_t i = 0; i < most_seeds; ++i) {
+    for (const auto& model : study.models) {
+      if (i < model.seeds.size()) out.push_back(cell_of(study, model, model.seeds[i]));
+    }
+  }
+  for (const auto& measure : study.measures) out.push_back(cell_of(study, measure));
+  return out;
+}
+
+study_result::study_result(const study_config& study, const study_cell& cell)
+    : cell_(cell), path_(study.results / (cell.name + ".json")), json_(json::object()) {
+  std::error_code problem;
+  if (std::filesystem::exists(path_, problem)) {
+    json_ = json::parse(read_all(path_.string()), nullptr, false);
+    expect<format_error>(json_.is_object(), path_.string(), ": expected a JSON object with the results of ", cell.name);
+    for (const auto& one : json_.value("evaluations", json::array())) {
+      const bool whole = one.is_object() && one.contains("scores") && one["scores"].is_object() &&
+                         one.contains("rows") && one["rows"].is_object() && one.contains("computed_s");
+      expect<format_error>(whole, path_.string(), ": evaluations: expected objects with command, scores, rows and ",
+                           "computed_s, found ", one.dump());
+    }
+  }
+  const auto now = cell.train.empty() ? std::string() : shell_command(cell.train);
+  if (json_.value("command", std::string()) != now) json_ = json::object();
+  if (!now.empty()) json_["command"] = now;
+  if (!json_.contains("evaluations")) json_["evaluations"] = json::array();
+}
+
+bool study_result::is_trained() const { return cell_.train.empty() || json_.contains("training"); }
+
+const nlohmann::ordered_json* study_result::scores(const study_evaluation& one) const {
+  for (const auto& done : json_["evaluations"]) {
+    if (done.value("command", std::string()) == shell_command(one.command)) return &done;
+  }
+  return nullptr;
+}
+
+bool study_result::is_complete() const {
+  return is_trained() && std::all_of(cell_.evaluations.begin(), cell_.evaluations.end(),
+                                     [&](const study_evaluation& one) { return scores(one) != nullptr; });
+}
+
+void study_result::add_training() {
+  json_["training"] = lines_of(cell_.output / "metrics.jsonl", add_metrics);
+  write();
+}
+
+void study_result::add_evaluation(const study_evaluation& one, const std::filesystem::path& folder) {
+  const auto log = folder / "instances.log";
+  score_options how;
+  how.computation_aware = true;
+  how.unit_ms = source_word_ms;
+  json found{{"pair", one.pair}, {"wait", one.wait}, {"command", shell_command(one.command)}};
+  found["scores"] = json::parse(to_json(compute_scores(read_instance_log(log).lines, how), how));
+  found["rows"] = json::object();
+  found["computed_s"] = 0.0;
+  found.update(lines_of(log, add_sentence));
+  auto& list = json_["evaluations"];
+  // In the order of the study, whichever was done first; what the study does not ask for any more goes.
+  json ordered = json::array();
+  for (const auto& wanted : cell_.evaluations) {
+    const auto* known = scores(wanted);
+    if (shell_command(wanted.command) == shell_command(one.command)) {
+      ordered.push_back(found);
+    } else if (known != nullptr) {
+      ordered.push_back(*known);
+    }
+  }
+  list = std::move(ordered);
+  write();
+}
+
+void study_result::write() const {
+  std::filesystem::create_directories(path_.parent_path());
+  const std::string text = json_.dump(1) + '\n';
+  io::write_file_atomically(path_, std::as_bytes(std::span(text.data(), text.size())));
+}
+
+}  // namespace runnel::cli

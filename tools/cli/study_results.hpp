@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "study_config.hpp"
+
+/// \file
+/// What came of a study: a JSON file for each trained model and each measure, written when it is known, with the
+/// commands that gave it. What was done by other commands than the study says now is not taken for done.
+
+namespace runnel::cli {
+
+/// One thing that has to be known: a command, and where its result stands.
+struct study_evaluation {
+  std::string pair;
+  std::int64_t wait = 0;  ///< 0: reads all first
+  std::vector<std::string> command;
+};
+
+/// One result file: of a model and seed, or of a measure.
+struct study_cell {
+  std::string name;                ///< of the file: "group-s1"
+  std::vector<std::string> train;  ///< command; empty: nothing is trained
+  std::filesystem::path output;    ///< what training makes
+  std::vector<study_evaluation> evaluations;
+  std::size_t at_once = 0;  ///< evaluations that run together; 0: one a processor
+};
+
+/// The cells of a study in their order: all models with their first seed, all with their second, ...; then measures.
+[[nodiscard]] std::vector<study_cell> cells_of(const study_config& study);
+[[nodiscard]] std::string cell_name(const study_model& model, std::int64_t seed);
+
+/// The result file of a cell as it stands, and what of it is done.
+class study_result {
+ public:
+  /// Reads it, if it is there. Throws io_error, format_error.
+  study_result(const study_config& study, const study_cell& cell);
+
+  [[nodiscard]] bool is_trained() const;
+  /// The scores of an evaluation, or nothing while it is not done.
+  [[nodiscard]] const nlohmann::ordered_json* scores(const study_evaluation& one) const;
+  [[nodiscard]] bool is_complete() const;
+  [[nodiscard]] const nlohmann::ordered_json& all() const noexcept { return json_; }
+
+  /// Notes what training took, from its metrics; writes the file.
+  void add_training();
+  /// Notes scores, rows and times from the log that the evaluation wrote into `folder`; writes the file.
+  void add_evaluation(const study_evaluation& one, const std::filesystem::path& folder);
+
+ private:
+  void write() const;
+
+  const study_cell& cell_;
+  std::filesystem::path path_;
+  nlohmann::ordered_json json_;
+};
+
+}  // namespace runnel::cli
