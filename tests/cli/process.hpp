@@ -206,6 +206,29 @@ class process {
   outcome result_;
 };
 
+/// While it is there, programs that are started find other programs nowhere but in this folder.
+class only_programs_in {
+ public:
+  explicit only_programs_in(const std::filesystem::path& folder) : before_(from_environment("PATH")) {
+    ::setenv("PATH", folder.c_str(), 1);
+  }
+  only_programs_in(const only_programs_in&) = delete;
+  only_programs_in& operator=(const only_programs_in&) = delete;
+  ~only_programs_in() { ::setenv("PATH", before_.c_str(), 1); }
+
+ private:
+  std::string before_;
+};
+
+/// Whether pictures can be drawn here.
+inline bool has_gnuplot() {
+  std::istringstream folders(from_environment("PATH"));
+  for (std::string one; std::getline(folders, one, ':');) {
+    if (::access((one + "/gnuplot").c_str(), X_OK) == 0) return true;
+  }
+  return false;
+}
+
 /// Runs the program to its end with `input` on standard input.
 inline outcome run(const std::vector<std::string>& arguments, std::string_view input = {}) {
   std::signal(SIGPIPE, SIG_IGN);

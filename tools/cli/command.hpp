@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "arguments.hpp"
 
@@ -22,6 +24,15 @@ class command {
   virtual void declare(arguments& options) = 0;
   /// Does it. Throws config_error for options that make no sense together, any error for the rest, and closed_pipe.
   virtual void run() = 0;
+
+  /// Says how the program was called, as one would write it for a shell.
+  void set_command_line(std::string line) { command_line_ = std::move(line); }
+
+ protected:
+  [[nodiscard]] const std::string& command_line() const noexcept { return command_line_; }
+
+ private:
+  std::string command_line_;
 };
 
 [[nodiscard]] std::unique_ptr<command> make_generate_command();
@@ -35,5 +46,6 @@ class command {
 [[nodiscard]] std::unique_ptr<command> make_score_command();
 [[nodiscard]] std::unique_ptr<command> make_serve_command();
 [[nodiscard]] std::unique_ptr<command> make_study_command();
+[[nodiscard]] std::unique_ptr<command> make_plot_command();
 
 }  // namespace runnel::cli

@@ -46,6 +46,24 @@ int run(command& chosen) {
   return failed;
 }
 
+/// The call as a shell would take it.
+std::string command_line(int argc, char** argv) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=./,:+@%";
+  std::string line = "runnel";
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view one = argv[i];
+    line += ' ';
+    if (!one.empty() && one.find_first_not_of(plain) == std::string_view::npos) {
+      line += one;
+      continue;
+    }
+    line += '\'';
+    for (const char c : one) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
+  }
+  return line;
+}
+
 int main_of(int argc, char** argv) {
   CLI::App app(
       "runnel: language models that read while they write.\n"
@@ -60,7 +78,7 @@ int main_of(int argc, char** argv) {
   const std::array commands{make_generate_command(), make_translate_command(), make_tokenize_command(),
                             make_logits_command(),   make_inspect_command(),   make_bench_command(),
                             make_quantize_command(), make_train_command(),     make_score_command(),
-                            make_serve_command(),    make_study_command()};
+                            make_serve_command(),    make_study_command(),     make_plot_command()};
   std::string names;
   for (const auto& one : commands) {
     arguments options(*app.add_subcommand(one->name(), one->summary()));
@@ -90,7 +108,10 @@ int main_of(int argc, char** argv) {
     return bad_usage;
   }
   const std::string chosen = app.get_subcommands().front()->get_name();
-  return run(**std::find_if(commands.begin(), commands.end(), [&](const auto& one) { return one->name() == chosen; }));
+  auto& one =
+      **std::find_if(commands.begin(), commands.end(), [&](const auto& each) { return each->name() == chosen; });
+  one.set_command_line(command_line(argc, argv));
+  return run(one);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 
 namespace runnel::cli {
 
-void streaming_options::declare(arguments& options) {
-  declare_plan(options);
+void streaming_options::declare(arguments& options, const std::string& plan_help) {
+  declare_plan(options, plan_help);
   declare_instruction(options);
   options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
   options.whole("--max-word-tokens", max_word_tokens_, "N", "Tokens after which a word counts as complete", 1);
@@ -26,10 +26,11 @@ void streaming_options::declare(arguments& options) {
   sampling_.declare(options);
 }
 
-void streaming_options::declare_plan(arguments& options) {
-  options.text("--plan", plan_, "PLAN",
-               "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, removed-source, "
-               "removed-target or removed-both");
+void streaming_options::declare_plan(arguments& options, const std::string& plan_help) {
+  plan_option_ = options.text("--plan", plan_, "PLAN",
+                              plan_help +
+                                  "batch, interleaved, batch-streaming, group-streaming (or group), batch-grouped, "
+                                  "removed-source, removed-target or removed-both");
   reencode_option_ = options.text(
       "--reencode", reencode_, "WHAT",
       "What batch-streaming computes again when source arrives: none (default), positions or all; everything: "

@@ -16,7 +16,8 @@ namespace runnel::cli {
 /// stream text.
 class streaming_options {
  public:
-  void declare(arguments& options);
+  /// `plan_help` goes before what --plan's help says.
+  void declare(arguments& options, const std::string& plan_help = {});
 
   /// Options of a session of a model that runs as `model` says; without adapters, and without what depends on the
   /// model's format. Throws config_error for what contradicts itself.
@@ -26,12 +27,17 @@ class streaming_options {
   void apply(stream::language_model& model, stream::session_options& options) const;
   /// "wait-3", or nothing where the plan reads all first.
   [[nodiscard]] std::string policy() const;
+  /// Whether --plan was given.
+  [[nodiscard]] bool plan_given() const { return plan_option_.given(); }
+  /// The k of wait-k, whether the plan looks at it or not.
+  [[nodiscard]] index_t wait_k() const noexcept { return wait_k_; }
 
  private:
-  void declare_plan(arguments& options);
+  void declare_plan(arguments& options, const std::string& plan_help);
   void declare_instruction(arguments& options);
 
   sampling_options sampling_;
+  argument plan_option_;
   std::string plan_ = "group-streaming";
   argument reencode_option_;
   std::string reencode_;

@@ -25,6 +25,7 @@
 #include "command.hpp"
 #include "console.hpp"
 #include "loss_picture.hpp"
+#include "picture.hpp"
 #include "text_opener.hpp"
 #include "training_output.hpp"
 #include "training_setup.hpp"
@@ -279,10 +280,14 @@ class training_run {
     draw();
   }
 
-  /// A picture that cannot be written ends nothing.
-  void draw() const {
+  /// A picture that cannot be drawn or written ends nothing; one that cannot be drawn is not tried again.
+  void draw() {
+    if (without_pictures_) return;
     try {
       write_text(output_.path() / "loss.svg", draw_losses(points_, message("Loss: ", config_.output)));
+    } catch (const picture_error& problem) {
+      without_pictures_ = true;
+      note(message("there will be no loss.svg: ", problem.what()));
     } catch (const error& problem) {
       note(problem.what());
     }
@@ -320,6 +325,7 @@ class training_run {
   std::optional<train::metrics_file> metrics_;
   std::vector<train::metrics_point> points_;  // what the file says
   bool metrics_fail_ = false;
+  bool without_pictures_ = false;
   progress line_;
   double begin_ = 0, last_line_ = 0;
 };

@@ -108,6 +108,14 @@ void store_key_value(std::byte* page, index_t storage, index_t kv_heads, index_t
   }
 }
 
+/// Reads back one head's key of the row at `storage`, as it was stored: `key` is [head_dim]. One element at a time.
+template <class S, class T>
+void load_key(const std::byte* page, index_t storage, index_t kv_head, index_t head_dim, T* key) noexcept {
+  const S* keys = reinterpret_cast<const S*>(page) + kv_head * page_head_elements<S>(head_dim);
+  const index_t place = detail::page_layout<S>::key_place(storage % page_keys);
+  for (index_t i = 0; i < head_dim; ++i) key[i] = static_cast<T>(keys[i * page_keys + place]);
+}
+
 /// One segment of keys as the rows of a pass see it.
 template <class T>
 struct attention_segment {

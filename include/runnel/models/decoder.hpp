@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -48,10 +49,12 @@ class decoder {
   ///
   /// Rows of a stream come in storage order per group, right after what its cache holds. A row's bits depend on nothing
   /// but its own token, what it sees and the context's options. Throws config_error for rows or tokens that do not fit,
-  /// cancelled_error when stopped; caches then are as they were.
-  [[nodiscard]] tensor_view<const float, 2> forward(ops::eval& context, std::span<const stream_rows> streams) const {
+  /// cancelled_error when stopped; caches then are as they were. `Context` is `ops::eval`, or one that looks on
+  /// (ops/attention_watch.hpp).
+  template <std::derived_from<ops::eval> Context>
+  [[nodiscard]] tensor_view<const float, 2> forward(Context& context, std::span<const stream_rows> streams) const {
     context.memory.reset();
-    const std::span<lengths> after(context.memory.take<lengths>(streams.size()), streams.size());
+    const std::span<lengths> after(context.memory.template take<lengths>(streams.size()), streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
       after[i] = check(streams[i]);
       const bool taken = std::any_of(streams.begin(), streams.begin() + static_cast<std::ptrdiff_t>(i),
@@ -155,9 +158,10 @@ class decoder {
     return after;
   }
 
-  [[nodiscard]] tensor_view<const float, 2> run(ops::eval& context, std::span<const stream_rows> streams) const {
+  template <class Context>
+  [[nodiscard]] tensor_view<const float, 2> run(Context& context, std::span<const stream_rows> streams) const {
     using part = network_part<parameters, cache::key_value_cache>;
-    const std::span<part> parts(context.memory.take<part>(streams.size()), streams.size());
+    const std::span<part> parts(context.memory.template take<part>(streams.size()), streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
       const auto& from = streams[i];
       parts[i] = {from.rows, from.tokens, from.cache, from.cache->entry().context, from.logit_rows, from.adapters};

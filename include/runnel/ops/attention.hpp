@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include <runnel/kernels/attention.hpp>
 #include <runnel/kernels/attention_backward.hpp>
+#include <runnel/kernels/reference/attention.hpp>
 #include <runnel/ops/elementwise.hpp>
 #include <runnel/ops/rotary.hpp>
 
@@ -88,6 +91,49 @@ struct range_attention {
       segments[s].queries = rotated[s].data();
     }
     store.with_scalar([&]<class Scalar>(Scalar) { run<Scalar>(context, rows.size(), segments, out); });
+    context.memory.release(scope);
+  }
+
+  /// The weights by which `forward` averages values, by their definition and in double: calls `f(row, head, weights)`
+  /// for every row and head, where `weights[s]` has one for each key of segment s in the row's range. They sum to one
+  /// over both segments, or are none where the row sees nothing; keys outside of the range have none. Takes what
+  /// `forward` takes, changes nothing, and is slow: for looking at.
+  template <class T, class KeyStore, class F>
+  void weigh(basic_eval<T>& context, const typename basic_eval<T>::value& queries, const row_table& rows,
+             const std::type_identity_t<basic_rotary_angles<T>>* angles, index_t layer, const KeyStore& store,
+             F&& f) const {
+    const auto scope = context.memory.mark();
+    const auto rotated = rotate_queries(context, queries, rows, angles, false);
+    const auto size = static_cast<std::size_t>(head_dim);
+    std::vector<T> key(size);
+    std::vector<double> scores;
+    std::array<std::span<const double>, num_groups> weights;
+    for (index_t task = 0; task < rows.size() * heads; ++task) {
+      const index_t row = task / heads, head = task % heads;
+      scores.clear();
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        const auto query = rotated[s].row(row).subspan(static_cast<std::size_t>(head * head_dim), size);
+        const auto pages = store.pages(layer, static_cast<group>(s));
+        const key_range range = ranges_of(rows, s)[static_cast<std::size_t>(row)];
+        for (index_t at = range.begin; at < range.end; ++at) {
+          store.with_scalar([&]<class Scalar>(Scalar) {
+            kernels::load_key<Scalar>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at,
+                                      head / (heads / kv_heads), head_dim, key.data());
+          });
+          scores.push_back(kernels::reference::attention_score<T>(query, key, static_cast<double>(scale),
+                                                                  static_cast<double>(soft_cap)));
+        }
+      }
+      kernels::reference::softmax(scores);
+      std::size_t first = 0;
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        const key_range range = ranges_of(rows, s)[static_cast<std::size_t>(row)];
+        const auto count = static_cast<std::size_t>(std::max(0, range.end - range.begin));
+        weights[s] = std::span<const double>(scores).subspan(first, count);
+        first += count;
+      }
+      f(row, head, weights);
+    }
     context.memory.release(scope);
   }
 
