@@ -129,7 +129,9 @@ TEST_CASE("without gnuplot, or with one that does not work, nothing is drawn, an
       {"#!/bin/sh\nkill -9 $$\n", "failed"},
       {"not a program", "cannot be run"},
   };
-  for (const auto& [script, part] : broken) {
+  for (const auto& one : broken) {
+    const auto& script = one.first;
+    const auto& part = one.second;
     CAPTURE(script);
     write_text(folder / "gnuplot", script);
     std::filesystem::permissions(folder / "gnuplot", std::filesystem::perms::owner_all);

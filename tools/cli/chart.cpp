@@ -86,7 +86,8 @@ std::string draw_chart(const chart& what, const std::stop_token& stop) {
   const auto [bottom, top] = what.y_range.value_or(y.widened());
   const std::string script = message(
       "set title ", quoted_for_gnuplot(what.title), " font 'sans-serif:Bold,15' textcolor rgb '#333333'\n",
-      "set key outside top center horizontal Left reverse samplen 2 textcolor rgb '#333333'\n",
+      "set bmargin 6\nset key at screen 0.5,0.02 bottom center horizontal Left reverse samplen 2 width -4 textcolor "
+      "rgb '#333333'\n",
       "set border 3 lc rgb '#888888'\nset tics nomirror textcolor rgb '#333333'\nset grid y lc rgb '#e0e0e0' lt 1\n",
       "set bars small\nset xlabel ", quoted_for_gnuplot(what.x_title), " textcolor rgb '#333333'\nset ylabel ",
       quoted_for_gnuplot(what.y_title), " textcolor rgb '#333333'\nset xrange [", left, ':', right, "]\nset yrange [",

@@ -31,7 +31,7 @@ class layout {
     cell_ = std::max(what.columns.size() > 60 ? 13.0 : 17.0, number > 0 ? number + 6 : 0.0);
     cell_height_ = what.columns.size() > 60 || what.rows.size() > 60 ? 13.0 : 17.0;
     left_ = edge + row_text_ + gap + row_note_ + gap;
-    top_ = edge + 24 + legend_height() + scale_height() + 20 + column_text_ + gap + column_note_ + gap;
+    top_ = edge + 24 + legend_height() + scale_height() + 20 + column_text_ + 2 * gap + column_note_ + gap;
     ends_ = 0;
     for (const auto& one : what.row_ends) ends_ = std::max(ends_, width_of(shortened(one, most_label + 2), text_size));
     if (ends_ > 0) ends_ = std::max(ends_, width_of(what.end_title, text_size)) + 2 * gap;
@@ -44,7 +44,7 @@ class layout {
   [[nodiscard]] double left() const { return left_; }
   [[nodiscard]] double top() const { return top_; }
   [[nodiscard]] double row_texts() const { return left_ - gap - row_note_ - gap; }
-  [[nodiscard]] double column_texts() const { return top_ - gap - column_note_ - gap; }
+  [[nodiscard]] double column_texts() const { return top_ - gap - column_note_ - 2 * gap; }
   [[nodiscard]] double column_title() const { return column_texts() - column_text_ - 12; }
   [[nodiscard]] double scale_top() const { return edge + 24 + legend_height(); }
   [[nodiscard]] double width() const {
@@ -100,7 +100,8 @@ void draw_labels(canvas& to, const grid_picture& what, const layout& at) {
     to.text({x, at.top() - gap}, one.note, {gray, note_size, align::left, true});
   }
   to.text({at.left(), at.column_title()}, what.column_title, {black, text_size, align::left, false, true});
-  to.text({at.row_texts(), at.top() - gap - 14}, what.row_title, {black, text_size, align::right, false, true});
+  const double up = what.note_title.empty() ? 2 : 14;
+  to.text({at.row_texts(), at.top() - gap - up}, what.row_title, {black, text_size, align::right, false, true});
   to.text({at.left() - gap, at.top() - gap - 2}, what.note_title, {gray, note_size, align::right});
   to.text({at.right() + gap, at.top() - gap - 2}, what.end_title, {black, text_size, align::left, false, true});
 }

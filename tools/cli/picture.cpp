@@ -275,9 +275,10 @@ double width_of(std::string_view text, double size) {
   unicode::for_each_code_point(text, [&](const unicode::code_point_step& step, std::string_view) {
     const char32_t c = step.code_point;
     const bool wide = (c >= 0x1100 && c < 0x1200) || (c >= 0x2E80 && c < 0xFB00) || c >= 0x1F000;
-    const bool thin = c == U'i' || c == U'l' || c == U'.' || c == U',' || c == U' ' || c == U'\'';
-    const bool heavy = c == U'm' || c == U'w' || c == U'M' || c == U'W' || c == U'@';
-    ems += wide ? 1.1 : thin ? 0.32 : heavy ? 0.9 : 0.6;
+    const bool thin = std::u32string_view(U"il.,' |").find(c) != std::u32string_view::npos;
+    const bool heavy = std::u32string_view(U"mwMW@<>=+%").find(c) != std::u32string_view::npos;
+    const bool capital = c >= U'A' && c <= U'Z';
+    ems += wide ? 1.1 : thin ? 0.34 : heavy ? 0.88 : capital ? 0.7 : 0.61;
   });
   return ems * size;
 }

@@ -261,8 +261,11 @@ class plot_command final : public command {
 
   void add_maps(attention_map which, const char* prefix, page_section section) {
     for (const auto& plan : plans_) {
-      section.pictures.push_back({prefix + plan.slug + ".svg", draw_attention(plan, sentence_, which, look_, stop()),
-                                  "Target rows as they predict their successor."});
+      section.pictures.push_back(
+          {prefix + plan.slug + ".svg", draw_attention(plan, sentence_, which, look_, stop()),
+           plan.how.source_sees_target()
+               ? "Target rows. Where one predicts nothing, a source row that was read after it does."
+               : "Target rows as they predict their successor."});
     }
     sections_.push_back(std::move(section));
   }

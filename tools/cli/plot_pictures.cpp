@@ -288,7 +288,7 @@ std::string draw_distances(const plotted_plan& plan, const plotted_sentence& sen
   for (auto& one : grid.columns) one.note.clear();
   grid.scale = {-look.farthest, look.farthest,
                 "defined (-1 '#b2182b', -0.5 '#f4a582', 0 '#ffffff', 0.5 '#92c5de', 1 '#2166ac')",
-                "how far the key lies behind the query, in positions; below zero: ahead of it"};
+                "how far the key lies behind the query, in positions; below zero: ahead of it; grey: not seen"};
   const bool with_numbers = columns.size() <= 60;
   const auto rows = target_rows(plan, sentence);
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -342,6 +342,8 @@ std::string draw_attention(const plotted_plan& plan, const plotted_sentence& sen
   }
   for (const auto& one : columns) grid.columns.push_back(label_of(one, sentence));
   const auto rows = target_rows(plan, sentence);
+  grid.end_title = "predicts";
+  for (const auto* row : rows) grid.row_ends.push_back(row != nullptr ? prediction_of(*row, sentence) : std::string());
   for (std::size_t i = 0; i < weights.size(); ++i) {
     for (std::size_t j = 0; j < columns.size() && rows[i] != nullptr; ++j) {
       const key_range seen = rows[i]->sees[static_cast<std::size_t>(columns[j].of)];
@@ -350,8 +352,9 @@ std::string draw_attention(const plotted_plan& plan, const plotted_sentence& sen
   }
   grid.scale = {0, which == attention_map::normalised || most == 0 ? 1.0 : most,
                 "defined (0 '#ffffff', 0.25 '#c6dbef', 0.5 '#6baed6', 0.75 '#2171b5', 1 '#08306b')",
-                which == attention_map::normalised ? message("share of the column's range, to the power ", look.gamma)
-                                                   : message("attention weight, ", look.of)};
+                which == attention_map::normalised
+                    ? message("share of the column's range, to the power ", look.gamma, "; grey: not seen")
+                    : message("attention weight, ", look.of, "; grey: not seen")};
   return draw_grid(grid, stop);
 }
 
