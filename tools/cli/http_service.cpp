@@ -39,7 +39,9 @@ enum status_code : int {
   forbidden = 403,
   not_found = 404,
   conflict = 409,
+  length_required = 411,
   too_large = 413,
+  unsupported = 415,
   failed = 500,
   unavailable = 503,
 };
@@ -77,11 +79,10 @@ std::string host_of(const std::string& header) {
 
 constexpr std::string_view session_path = "/s/([A-Za-z0-9_-]{1,64})";
 
-/// The session whose reset a path asks for: empty for the server's own.
-std::optional<std::string> reset_name(std::string_view path) {
-  if (path == "/reset") return std::string();
+/// The session of a path /s/<id> with `after` behind it, which alone means the server's own: empty.
+std::optional<std::string> session_name(std::string_view path, std::string_view after) {
+  if (!after.empty() && path == after) return std::string();
   constexpr std::string_view before = "/s/";
-  constexpr std::string_view after = "/reset";
   if (!path.starts_with(before) || !path.ends_with(after) || path.size() <= before.size() + after.size()) {
     return std::nullopt;
   }
@@ -98,8 +99,27 @@ void answer_reset(agents& served, const std::string& name, Response& response) {
   response.set_content("{}\n", json_type);
 }
 
-/// Refuses what a web page in a browser could send on its own: nobody is asked for a password here. Answers resets
-/// that do not say how long they are, for which cpp-httplib would wait.
+void answer_end(agents& served, const std::string& name, Response& response) {
+  if (served.end(name)) {
+    response.set_content("{}\n", json_type);
+  } else {
+    refuse(response, not_found, "there is no such session");
+  }
+}
+
+/// Answers what needs no body and has none, but does not say so: cpp-httplib would wait for it. Whether it was such.
+bool answer_bare(const Request& request, Response& response, agents& served) {
+  const bool ends = request.method == "DELETE";
+  if (!ends && request.method != "POST") return false;
+  const auto name = session_name(request.path, ends ? "" : "/reset");
+  if (!name) return false;
+  const auto answer = ends ? answer_end : answer_reset;
+  answering([&](const Request&, Response& to) { answer(served, *name, to); })(request, response);
+  return true;
+}
+
+/// Refuses what a web page in a browser could send on its own: nobody is asked for a password here. Refuses bodies that
+/// do not say how long they are, or are compressed: cpp-httplib has no limit for those.
 httplib::Server::HandlerResponse guard(const Request& request, Response& response, agents& served, bool only_loopback) {
   using httplib::Server;
   if (request.has_header("Origin")) {
@@ -111,10 +131,15 @@ httplib::Server::HandlerResponse guard(const Request& request, Response& respons
     refuse(response, forbidden, "this server is for requests to localhost");
     return Server::HandlerResponse::Handled;
   }
-  const bool bare = !request.has_header("Content-Length") && !request.has_header("Transfer-Encoding");
-  const auto name = request.method == "POST" && bare ? reset_name(request.path) : std::nullopt;
-  if (!name) return Server::HandlerResponse::Unhandled;
-  answering([&](const Request&, Response& to) { answer_reset(served, *name, to); })(request, response);
+  if (request.has_header("Content-Encoding")) {
+    refuse(response, unsupported, "compressed requests are not answered");
+    return Server::HandlerResponse::Handled;
+  }
+  const bool in_pieces = request.has_header("Transfer-Encoding");
+  if (!in_pieces && request.has_header("Content-Length")) return Server::HandlerResponse::Unhandled;
+  if (!in_pieces && answer_bare(request, response, served)) return Server::HandlerResponse::Handled;
+  if (!in_pieces && (request.method == "GET" || request.method == "HEAD")) return Server::HandlerResponse::Unhandled;
+  refuse(response, length_required, "expected a Content-Length");
   return Server::HandlerResponse::Handled;
 }
 
@@ -136,11 +161,7 @@ void add_routes(httplib::Server& server, agents& served) {
                 }));
   }
   server.Delete(std::string(session_path), answering([&served, name_of](const Request& request, Response& response) {
-                  if (served.end(name_of(request))) {
-                    response.set_content("{}\n", json_type);
-                  } else {
-                    refuse(response, not_found, "there is no such session");
-                  }
+                  answer_end(served, name_of(request), response);
                 }));
   server.Get("/", answering([&served](const Request&, Response& response) {
                response.set_content(served.describe() + "\n", json_type);
@@ -192,7 +213,8 @@ void serve_http(agents& served, const http_options& how) {
   server.set_payload_max_length(most_bytes);
   server.set_read_timeout(static_cast<time_t>(how.timeout_s));
   server.set_write_timeout(static_cast<time_t>(how.timeout_s));
-  server.set_keep_alive_timeout(static_cast<time_t>(how.timeout_s));
+  // One request a connection: after a refusal a second one could hide in the body of the first, which was not read.
+  server.set_keep_alive_max_count(1);
   server.new_task_queue = [threads = how.threads] {
     return new httplib::ThreadPool(static_cast<std::size_t>(threads));
   };
