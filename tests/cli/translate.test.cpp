@@ -44,7 +44,7 @@ TEST_CASE("translate refuses options that make no sense together, with 2") {
       {{"-s", two, "--plan", "interleaved", "--phi", "1"}, {"phi", "interleaved"}},
       {{"-s", two, "--plan", "batch", "--phi", "0"}, {"phi", "batch"}},
       {{"-s", two, "--plan", "group-streaming", "--reencode", "all"}, {"re-encoding", "group-streaming"}},
-      {{"-s", two, "--plan", "batch-streaming", "--reencode", "some"}, {"none, positions or all", "some"}},
+      {{"-s", two, "--plan", "batch-streaming", "--reencode", "some"}, {"none, positions, all or everything", "some"}},
       {{"-s", two, "--phi", "-0.5"}, {"--phi", "-0.5"}},
       {{"-s", two, "--phi", "nan"}, {"--phi"}},
       {{"-s", two, "--phi", "512"}, {"phi", "512"}},
