@@ -320,18 +320,4 @@ TEST_CASE("files of other kinds and names are let be") {
   CHECK(holds(run.notes[0], "metadata has no 'kind'"));
 }
 
-TEST_CASE("digests see every byte, the length and the order") {
-  const std::string text(100, 'a');
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    std::string other = text;
-    other[i] = 'b';
-    CHECK(train::detail::digest(other, 1) != train::detail::digest(text, 1));
-    CHECK(train::detail::digest(text.substr(0, i), 1) != train::detail::digest(text, 1));
-  }
-  CHECK(train::detail::digest(std::string(8, '\0'), 0) != train::detail::digest(std::string(9, '\0'), 0));
-  CHECK(train::detail::digest("ab", train::detail::digest("c", 0)) !=
-        train::detail::digest("bc", train::detail::digest("a", 0)));
-  CHECK(train::detail::digest("", 0) != train::detail::digest("", 1));
-}
-
 }  // namespace
