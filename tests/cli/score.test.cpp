@@ -49,16 +49,36 @@ TEST_CASE("a log's scores are SimulEval's, in both units, with computation-aware
     }
     write_text(folder / "instances.log", lines);
     const auto found =
-        scored({"--instances", folder.path().string(), "--computation-aware", "--eval-latency-unit", unit});
+        scored({"--instances", folder.path().string(), "--computation-aware", "--eval-latency-unit", unit, "--wer"});
     for (const auto& one : expected["units"][unit].items()) {
       const std::string& name = one.key();
       CAPTURE(name);
       CHECK(found[name] == nearly(one.value()));
     }
     if (unit == "char") continue;
-    for (const char* name : {"BLEU", "chrF2", "chrF2++"}) CHECK(found[name] == nearly(expected[name]));
+    for (const char* name : {"BLEU", "chrF2", "chrF2++", "WER"}) CHECK(found[name] == nearly(expected[name]));
     CHECK(found["sentences"] == 89);
     CHECK(found["timed_sentences"] == 88);
+  }
+}
+
+TEST_CASE("scores of real runs are those of SimulEval, sacreBLEU, jiwer and Whisper's normaliser") {
+  const auto expected = golden("real/scores.json");
+  REQUIRE(expected.size() == 2);
+  for (const auto& run : expected.items()) {
+    const std::string& log = run.key();
+    CAPTURE(log);
+    const auto path = golden_path(("real/" + log).c_str());
+    // SimulEval takes times as they are, whatever the delays count.
+    const auto found =
+        scored({"-i", path, "--computation-aware", "--source-unit-ms", "0", "--wer", "--wer-normalized"});
+    CHECK(found["sentences"] == 40);
+    CHECK(run.value().size() == 15);
+    for (const auto& one : run.value().items()) {
+      const std::string& name = one.key();
+      CAPTURE(name);
+      CHECK(found[name] == nearly(one.value()));
+    }
   }
 }
 
@@ -86,6 +106,7 @@ TEST_CASE("with a pace, computation-aware latencies of text are in milliseconds"
   const auto computed = scored({"-i", (folder / "log").string(), "--computation-aware", "--source-unit-ms", "400"});
   CHECK(computed["AL_CA"] == nearly((400 + 1 + (800 + 2 - 400)) / 2.0));
   CHECK(computed["words_per_second"] == nearly(1000));
+  check_refused(score({"-i", (folder / "log").string(), "--computation-aware"}), 2, {"sentence 0", "--source-unit-ms"});
 }
 
 TEST_CASE("references of one's own take the place of a log's, by index") {
@@ -135,7 +156,7 @@ TEST_CASE("plain texts: the scores of the libraries that everybody uses") {
   CHECK(found["WER"] == nearly(100.0 * 7 / 7));
   CHECK(found["WER_counts"]["deletions"] == 2);
   write_text(theirs, "\n");
-  CHECK(scored({"--hypothesis", ours, "-r", theirs, "--wer"})["WER"].is_null());  // edits of nothing
+  CHECK(scored({"--hypothesis", ours, "-r", theirs, "--wer"})["WER"] == 500.0);  // of no word
 }
 
 TEST_CASE("what is no log is refused, by file, line and key") {

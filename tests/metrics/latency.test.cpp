@@ -103,6 +103,8 @@ TEST_CASE("where a latency is not defined there is none, and means leave it out"
   const auto empty_reference = measure_latency({some, 2, 0});
   CHECK_FALSE(empty_reference.al.has_value());
   CHECK_FALSE(empty_reference.ap.has_value());
+  CHECK(measure_latency({std::vector<double>{4, 5}, 3, 0}).al.value() ==
+        4);  // past the source: SimulEval looks no further
   CHECK(empty_reference.laal.value() == nearly(1));
   mean_latency mean;
   CHECK_FALSE(mean.mean().al.has_value());

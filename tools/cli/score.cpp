@@ -92,6 +92,7 @@ class score_command final : public command {
                          "score: --computation-aware needs a log's times; give --instances");
     const auto sentences = how_.latency ? from_log() : from_texts();
     check_references(sentences);
+    check_pace(sentences);
     output out;
     out.write(to_json(compute_scores(sentences, how_), how_));
     out.flush();
@@ -140,6 +141,17 @@ class score_command final : public command {
                            : how_.error_rates ? "--wer"
                                               : "--wer-normalized",
                            " needs references, but sentence ", one.index, " of the log has none; give --reference");
+    }
+  }
+
+  /// Times in milliseconds beside delays in units of text would give numbers that mean nothing.
+  void check_pace(const std::vector<instance>& sentences) const {
+    if (!how_.computation_aware || unit_ms_option_.given()) return;
+    for (const auto& one : sentences) {
+      expect<config_error>(
+          !one.computed_ms.has_value(), "score: --computation-aware: sentence ", one.index,
+          " of the log is text, with times in ms; give --source-unit-ms, the time from one source unit "
+          "to the next");
     }
   }
 

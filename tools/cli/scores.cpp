@@ -134,8 +134,7 @@ void put_text(ordered_json& to, const std::string& name, const std::optional<tex
 
 void put_errors(ordered_json& to, const std::string& name, const std::optional<metrics::edit_counts>& edits) {
   if (!edits) return;
-  const auto rate = edits->rate();
-  to[name] = or_null(rate ? std::optional(100 * *rate) : std::nullopt);
+  to[name] = 100 * edits->rate();
   to[name + "_counts"] = {{"substitutions", edits->substitutions},
                           {"insertions", edits->insertions},
                           {"deletions", edits->deletions},

@@ -27,8 +27,10 @@ struct latency_input {
 namespace detail {
 
 /// Average lagging where the ideal writer needs `target_length` steps for the source.
-[[nodiscard]] inline double lag(std::span<const double> delays, double source_length, double target_length) noexcept {
+[[nodiscard]] inline std::optional<double> lag(std::span<const double> delays, double source_length,
+                                               double target_length) noexcept {
   if (delays.front() > source_length) return delays.front();
+  if (target_length <= 0) return std::nullopt;
   const double rate = target_length / source_length;
   double sum = 0;
   std::size_t count = 0;
@@ -52,9 +54,10 @@ namespace detail {
 
 /// Average lagging (Ma et al., 2019, "STACL", section 4), with the reference's length as SimulEval takes it: how far
 /// behind an ideal writer the words are that were written up to the one for which all of the source had been read. A
-/// first word later than the whole source is its own lag. Nothing for an empty hypothesis, source or reference.
+/// first word later than the whole source is its own lag, whatever the reference. Nothing for an empty hypothesis or
+/// source; otherwise nothing for an empty reference.
 [[nodiscard]] inline std::optional<double> average_lagging(const latency_input& of) noexcept {
-  if (!detail::can_be_timed(of) || detail::target_length(of) <= 0) return std::nullopt;
+  if (!detail::can_be_timed(of)) return std::nullopt;
   return detail::lag(of.delays, of.source_length, detail::target_length(of));
 }
 

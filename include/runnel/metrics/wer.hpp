@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -22,10 +21,10 @@ struct edit_counts {
 
   [[nodiscard]] std::int64_t edits() const noexcept { return substitutions + insertions + deletions; }
 
-  /// Edits per unit of the references: may be above 1. Without such a unit 0 if there are no edits, else nothing.
-  [[nodiscard]] std::optional<double> rate() const noexcept {
-    if (reference_length > 0) return static_cast<double>(edits()) / static_cast<double>(reference_length);
-    return edits() == 0 ? std::optional(0.0) : std::nullopt;
+  /// Edits per unit of the references: may be above 1. Where the references have no unit, the number of edits, as
+  /// jiwer 4 says it.
+  [[nodiscard]] double rate() const noexcept {
+    return static_cast<double>(edits()) / static_cast<double>(std::max<std::int64_t>(reference_length, 1));
   }
 
   edit_counts& operator+=(const edit_counts& more) noexcept {
@@ -91,7 +90,8 @@ inline constexpr std::int64_t most_edit_cells = std::int64_t{1} << 28U;
   return found;
 }
 
-/// Edits of a sentence's words: what word error rates are made of. Words are what stands between white space.
+/// Edits of a sentence's words: what word error rates are made of. Words are what stands between white space of any
+/// kind, as for SimulEval; jiwer cuts at spaces alone, and so takes words with a single tab between them for one.
 [[nodiscard]] inline edit_counts word_edits(std::string_view hypothesis, std::string_view reference) {
   return count_edits(split_words(hypothesis), split_words(reference));
 }
