@@ -8,8 +8,14 @@
 #include <fstream>
 #include <system_error>
 
+#include <runnel/core/digest.hpp>
+#include <runnel/core/error.hpp>
+#include <runnel/io/tensor_file.hpp>
+#include <runnel/models/export.hpp>
+#include <runnel/models/quantize.hpp>
 #include <runnel/text/tokenizer_file.hpp>
 #include <runnel/text/tokenizer_gguf.hpp>
+#include <runnel/text/tokenizer_gguf_writer.hpp>
 
 #include "options.hpp"
 
@@ -82,6 +88,29 @@ text::tokenizer_data load_vocabulary(const std::filesystem::path& path) {
 }
 
 text::tokenizer load_tokenizer(const std::filesystem::path& path) { return text::tokenizer(load_vocabulary(path)); }
+
+std::vector<std::string> write_gguf(const gguf_output& to, const models::decoder& network,
+                                    const text::tokenizer_data& vocabulary, const models::quantization& kind,
+                                    const models::export_options& how) {
+  const auto& of = models::find_family(&models::family::model_type, network.config().model_type, to.command);
+  io::gguf_writer out;
+  const auto shape = models::describe(network, how.adapters);
+  const auto choose = [&](std::string_view name, std::span<const std::uint64_t> sizes, quant::weight_format stored) {
+    return models::choose_format(kind, shape, name, sizes, stored);
+  };
+  models::add_to_gguf(network, choose, out, how);
+  out.set("general.file_type", kind.file_type);
+  constexpr std::uint32_t quantization_version = 2;
+  out.set("general.quantization_version", quantization_version);
+  text::gguf_tokenizer_options about;
+  about.architecture = of.architecture;
+  about.num_tokens = static_cast<std::size_t>(network.config().vocab_size);
+  about.name = to.name;
+  about.lossy = to.lossy_tokenizer;
+  auto lost = text::write_tokenizer_gguf(vocabulary, out, about);
+  out.write(to.path);
+  return lost;
+}
 
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
   for (const auto& file : std::filesystem::directory_iterator(from)) {

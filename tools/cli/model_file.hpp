@@ -7,10 +7,19 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <runnel/io/gguf.hpp>
 #include <runnel/io/safetensors.hpp>
 #include <runnel/text/tokenizer.hpp>
+
+namespace runnel::models {
+
+class decoder;
+struct quantization;
+struct export_options;
+
+}  // namespace runnel::models
 
 namespace runnel::cli {
 
@@ -51,6 +60,20 @@ class model_file {
 
 /// The tokenizer of a model, given as `resolve_tokenizer` returns it; compiled once for all commands.
 [[nodiscard]] text::tokenizer load_tokenizer(const std::filesystem::path& path);
+
+/// A GGUF file to write, beside its weights.
+struct gguf_output {
+  std::filesystem::path path;
+  std::string command;           ///< that writes it, for messages
+  std::string name;              ///< of the model
+  bool lossy_tokenizer = false;  ///< leave out what GGUF cannot say of the tokenizer, instead of refusing
+};
+
+/// Writes a model and its tokenizer as one GGUF file, which appears whole or not at all. Returns what was left out of
+/// the tokenizer. Throws what `models::add_to_gguf` and `text::write_tokenizer_gguf` throw, io_error.
+std::vector<std::string> write_gguf(const gguf_output& to, const models::decoder& network,
+                                    const text::tokenizer_data& vocabulary, const models::quantization& kind,
+                                    const models::export_options& how);
 
 /// Copies the files of a Hugging Face folder that say its tokenizer, and how texts are made with it. Throws io_error.
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);

@@ -12,7 +12,6 @@
 #include <runnel/io/atomic_folder.hpp>
 #include <runnel/models/export.hpp>
 #include <runnel/models/quantize.hpp>
-#include <runnel/text/tokenizer_gguf_writer.hpp>
 #include <runnel/text/tokenizer_json_writer.hpp>
 
 #include "command.hpp"
@@ -128,27 +127,10 @@ class quantize_command final : public command {
 
   void write_file(const std::filesystem::path& from) {
     const merged_model model(from, adapters_);
-    const models::decoder& network = *model.base.network;
-    const auto& of = models::find_family(&models::family::model_type, network.config().model_type, "quantize");
-    io::gguf_writer out;
-    models::export_options options = exporting(model);
-    const auto shape = models::describe(network, model.active);
-    const auto choose = [&](std::string_view name, std::span<const std::uint64_t> sizes, quant::weight_format stored) {
-      return models::choose_format(kind_, shape, name, sizes, stored);
-    };
-    models::add_to_gguf(network, choose, out, options);
-    out.set("general.file_type", kind_.file_type);
-    constexpr std::uint32_t quantization_version = 2;
-    out.set("general.quantization_version", quantization_version);
-    text::gguf_tokenizer_options about;
-    about.architecture = of.architecture;
-    about.num_tokens = static_cast<std::size_t>(network.config().vocab_size);
-    about.name = name_of(from);
-    about.lossy = lossy_tokenizer_;
-    for (const auto& lost : text::write_tokenizer_gguf(load_vocabulary(from), out, about)) {
+    const gguf_output to{out_, "quantize", name_of(from), lossy_tokenizer_};
+    for (const auto& lost : write_gguf(to, *model.base.network, load_vocabulary(from), kind_, exporting(model))) {
       note(message("--lossy-tokenizer: the file does not say that ", printable(lost)));
     }
-    out.write(out_);
   }
 
   void write_folder(const std::filesystem::path& from, bool from_folder) {

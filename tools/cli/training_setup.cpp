@@ -21,7 +21,6 @@
 #include <runnel/models/map_weights.hpp>
 #include <runnel/text/json_writer.hpp>
 #include <runnel/text/tokenizer_data.hpp>
-#include <runnel/text/tokenizer_gguf_writer.hpp>
 #include <runnel/text/tokenizer_json_writer.hpp>
 #include <runnel/train/checkpoint.hpp>
 #include <runnel/train/config_io.hpp>
@@ -192,31 +191,6 @@ void write_folder(const std::filesystem::path& path, const std::filesystem::path
   write_text(folder.path() / "chat_format.json", format_text(chat));
   folder.commit();
   replace_folder(fresh, path);
-}
-
-void write_gguf(const std::filesystem::path& path, const std::filesystem::path& tokenizer,
-                const models::decoder& network, const models::quantization& kind, int threads) {
-  const auto& of = models::find_family(&models::family::model_type, network.config().model_type, "train");
-  io::gguf_writer out;
-  models::export_options options;
-  options.threads = threads;
-  const auto shape = models::describe(network);
-  const auto choose = [&](std::string_view name, std::span<const std::uint64_t> sizes, quant::weight_format stored) {
-    return models::choose_format(kind, shape, name, sizes, stored);
-  };
-  models::add_to_gguf(network, choose, out, options);
-  out.set("general.file_type", kind.file_type);
-  constexpr std::uint32_t quantization_version = 2;
-  out.set("general.quantization_version", quantization_version);
-  text::gguf_tokenizer_options about;
-  about.architecture = of.architecture;
-  about.num_tokens = static_cast<std::size_t>(network.config().vocab_size);
-  about.name = "runnel";
-  about.lossy = true;
-  for (const auto& lost : text::write_tokenizer_gguf(load_vocabulary(tokenizer), out, about)) {
-    note(message(path.string(), " does not say that ", printable(lost)));
-  }
-  out.write(path);
 }
 
 }  // namespace
@@ -392,7 +366,12 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
   write_folder(written.front(), tokenizer, format, network, formats.folder, threads);
   if (formats.file) {
     written.push_back(output / "model.gguf");
-    write_gguf(written.back(), tokenizer, network, *formats.file, threads);
+    models::export_options how;
+    how.threads = threads;
+    const gguf_output to{written.back(), "train", "runnel", true};
+    for (const auto& lost : write_gguf(to, network, load_vocabulary(tokenizer), *formats.file, how)) {
+      note(message(to.path.string(), " does not say that ", printable(lost)));
+    }
   }
   return written;
 }
