@@ -253,6 +253,10 @@ TEST_CASE("a run is resumed only as it was begun") {
   check_refused(go({"--resume", "--instruction", "Go"}), 2, {"instruction"});
   check_refused(go({"--resume", "--seed", "5"}), 2, {"seed"});
   check_refused(go({"--resume", "--top-k", "5"}), 2, {"top_k"});
+  check_refused(go({"--resume", "--max-word-tokens", "5"}), 2, {"max_word_tokens", "50", "5"});
+  check_refused(go({"--resume", "--early-end", "stop"}), 2, {"early_end", "read", "stop"});
+  check_refused(go({"--resume", "--punctuation-reads"}), 2, {"punctuation_reads"});
+  check_refused(go({"--resume", "--context", "100"}), 2, {"context", "100"});
   write_text(folder / "source", "a b\nother\n");
   const auto other = go({"--resume"});
   CHECK(other.code == 2);
@@ -271,10 +275,28 @@ TEST_CASE("a run is resumed only as it was begun") {
   write_text(folder / "target", "x\ny\n");
   write_text(folder / "to/config.yaml", "source_type: text\ntarget_type: text\n");  // what SimulEval leaves there
   CHECK(go({"--resume"}).code == 0);
+  CHECK(go({"--resume", "--skip-long", "--source-unit-ms", "300"}).code == 0);  // of lines to come, and of scores
   write_text(folder / "to/instances.log", "nonsense\n" + log);
   check_refused(go({"--resume"}), 1, {"instances.log", "line 1"});
   CHECK(read_text(folder / "to/instances.log") == "nonsense\n" + log);
   check_refused(run(translate({"-s", source, "--resume"})), 2, {"--resume", "--output"});
+}
+
+TEST_CASE("a run is not resumed with another model of the same name") {
+  const scratch_folder folder;
+  const auto one = folder / "one" / "model.gguf", other = folder / "other" / "model.gguf";
+  std::filesystem::create_directories(one.parent_path());
+  std::filesystem::create_directories(other.parent_path());
+  std::filesystem::copy_file(tiny_model(), one);
+  REQUIRE(run({"quantize", "-m", tiny_model(), "-o", other.string(), "--type", "f16"}).code == 0);
+  write_text(folder / "source", "a b\nc d\n");
+  const auto go = [&](const std::filesystem::path& model) {
+    return run({"translate", "-m", model.string(), "-s", (folder / "source").string(), "--output",
+                (folder / "to").string(), "--resume"});
+  };
+  REQUIRE(go(one).code == 0);
+  CHECK(go(one).code == 0);
+  check_refused(go(other), 2, {"--resume", "weights"});
 }
 
 TEST_CASE("wait-k decides how much is read first, under each of its names") {

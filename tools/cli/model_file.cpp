@@ -59,6 +59,17 @@ model_file::totals model_file::sum() const {
   return all;
 }
 
+std::string fingerprint(const std::filesystem::path& path) {
+  constexpr std::size_t most_bytes = 4096;  // any training moves all values, and whole files may be large
+  const model_file file(path);
+  std::uint64_t sum = 0;
+  for (const auto& one : file.tensors()) {
+    sum = digest(message(one.name, ' ', one.type_name, ' ', io::shape_text(one.shape)), sum);
+    sum = digest(one.bytes.first(std::min(one.bytes.size(), most_bytes)), sum);
+  }
+  return message(sum);
+}
+
 namespace {
 
 /// Files that hold a vocabulary and nothing else.

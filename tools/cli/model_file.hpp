@@ -49,6 +49,10 @@ class model_file {
   std::optional<io::safetensors_checkpoint> checkpoint_;
 };
 
+/// A number that tells a model's weights from others, whatever the file is called: of all tensors' names, types, sizes
+/// and first bytes. Throws io_error or format_error.
+[[nodiscard]] std::string fingerprint(const std::filesystem::path& path);
+
 /// Whether the file begins as GGUF files do.
 [[nodiscard]] bool is_gguf(const std::filesystem::path& path);
 

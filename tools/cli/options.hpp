@@ -71,6 +71,8 @@ class model_options {
   [[nodiscard]] std::vector<stream::adapter_use> adapters(const stream::language_model& model) const {
     return adapters_.load(*model.network);
   }
+  /// Where the model lies. Throws what `resolve_model` throws.
+  [[nodiscard]] std::filesystem::path path() const { return resolve_model(path_); }
   /// What was asked for of adapters, for logs.
   [[nodiscard]] std::string describe_adapters() const { return adapters_.describe(); }
   /// Positions of `model` that may be used.

@@ -16,6 +16,7 @@
 
 #include "command.hpp"
 #include "console.hpp"
+#include "model_file.hpp"
 #include "options.hpp"
 #include "sentence_source.hpp"
 #include "streaming_options.hpp"
@@ -341,8 +342,13 @@ class translate_command final : public command {
             {"instruction", how.options.instruction},
             {"format", how.model.format.name},
             {"model", how.model.name},
+            {"weights", fingerprint(model_.path())},
             {"adapters", model_.describe_adapters()},
+            {"context", message(how.options.limit(how.model.context()))},
             {"max_tokens", message(how.options.max_tokens)},
+            {"max_word_tokens", message(how.options.max_word_tokens)},
+            {"early_end", how.options.end_before_source == stream::early_end::stop ? "stop" : "read"},
+            {"punctuation_reads", how.options.punctuation_reads ? "yes" : "no"},
             {"temperature", message(how.options.sampling.temperature)},
             {"top_k", message(how.options.sampling.top_k)},
             {"top_p", message(how.options.sampling.top_p)},

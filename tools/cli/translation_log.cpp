@@ -56,6 +56,8 @@ translation_log::translation_log(const std::filesystem::path& folder, const sett
   if (go_on) {
     check_settings(how);
     resume();
+  } else {
+    std::filesystem::remove(path, problem);  // first: lines of another run must not stand beside this one's settings
   }
   write_file(folder / "config.yaml", to_yaml(how));
   std::filesystem::remove(folder / "scores.tsv", problem);  // of another run, or of a part of this one

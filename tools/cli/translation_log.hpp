@@ -47,7 +47,7 @@ class translation_log {
 
   /// Makes the folder and the files, replacing those of an earlier run, or goes on with them: then a torn last line of
   /// its instances.log is dropped. Throws io_error; resuming also format_error for what is no such log, and
-  /// config_error if the earlier run's settings were others, but for the number of threads.
+  /// config_error if the earlier run's settings were others, but for the number of threads and the source's pace.
   translation_log(const std::filesystem::path& folder, const settings& how, start from);
 
   /// The sentence of an earlier run with this index, or nothing.
