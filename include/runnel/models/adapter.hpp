@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <runnel/core/ascii.hpp>
 #include <runnel/io/gguf.hpp>
 #include <runnel/io/json.hpp>
 #include <runnel/io/safetensors.hpp>
@@ -184,7 +185,7 @@ class peft_config {
     // Others start from changed base weights, which the adapter alone does not hold.
     if (const auto start = json_.find("init_lora_weights"); start && start->text()) {
       const auto plain = {"gaussian", "eva", "orthogonal", "mica"};
-      if (std::find(plain.begin(), plain.end(), lower_case(*start->text())) == plain.end()) {
+      if (std::find(plain.begin(), plain.end(), ascii_lower(*start->text())) == plain.end()) {
         io::json_object::fail("init_lora_weights", "true, false, gaussian, eva, orthogonal or mica", *start);
       }
     }
@@ -204,12 +205,6 @@ class peft_config {
 
  private:
   [[nodiscard]] const std::string& name() const noexcept { return json_.source_name(); }
-
-  [[nodiscard]] static std::string lower_case(std::string_view text) {
-    std::string out(text);
-    for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    return out;
-  }
 
   /// The value that a pattern, a module's name or the end of it, has for a module.
   [[nodiscard]] std::optional<double> pattern(std::string_view key, const std::string& module) const {

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include <runnel/core/ascii.hpp>
 #include <runnel/core/index.hpp>
 #include <runnel/core/thread_team.hpp>
 #include <runnel/io/gguf.hpp>
@@ -62,8 +63,7 @@ inline constexpr std::array<quantization, 18> all_quantizations{{
 
 /// The kind with this name (lower or upper case ASCII), or nothing.
 [[nodiscard]] inline std::optional<quantization> find_quantization(std::string_view name) {
-  std::string lower(name);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const std::string lower = ascii_lower(name);
   for (const quantization& known : all_quantizations) {
     if (known.name == lower) return known;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include <runnel/core/ascii.hpp>
 #include <runnel/core/error.hpp>
 
 /// \file
@@ -86,12 +88,8 @@ inline constexpr std::array<format_info, 14> all_formats{{
 /// The format with this name (lower or upper case ASCII), or nothing.
 [[nodiscard]] constexpr std::optional<weight_format> from_name(std::string_view name) noexcept {
   const auto same = [](std::string_view lower, std::string_view any) {
-    if (lower.size() != any.size()) return false;
-    for (std::size_t i = 0; i < lower.size(); ++i) {
-      const char c = any[i];
-      if (lower[i] != (c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c)) return false;
-    }
-    return true;
+    return std::equal(lower.begin(), lower.end(), any.begin(), any.end(),
+                      [](char ours, char theirs) { return ours == ascii_lower(theirs); });
   };
   for (const format_info& known : all_formats) {
     if (same(known.name, name)) return known.format;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <runnel/core/ascii.hpp>
 #include <runnel/core/error.hpp>
 #include <runnel/io/gguf_writer.hpp>
 #include <runnel/text/canonical_merges.hpp>
@@ -251,8 +252,7 @@ class tokenizer_gguf_writer {
   // llama.cpp knows Phi-3's rules by the model's name, and wants these tokens then.
   void write_name(bool has_phi3_rules) const {
     if (options_.name.empty()) return;
-    std::string lower = options_.name;
-    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    const std::string lower = ascii_lower(options_.name);
     const bool says_phi3 = lower.find("phi-3") != std::string::npos || lower.find("phi3") != std::string::npos;
     for (const auto* const token : {"</s>", "<unk>", "<s>", "<|endoftext|>"}) {
       has_phi3_rules = has_phi3_rules && std::find(names_.begin(), names_.end(), token) != names_.end();
