@@ -17,6 +17,15 @@ TEST_CASE("splitmix64 gives the published sequence") {
   CHECK(random() == 9817491932198370423u);
 }
 
+TEST_CASE("derived seeds stay what they were, and differ with every part and its place") {
+  CHECK(derive_seed(1, 2, 3) == 15020427595393229491u);
+  CHECK(derive_seed(1, 2, -1, 3) == 1926782692964428029u);
+  CHECK(derive_seed(1234567) == 6457827717110365317u);
+  CHECK(derive_seed(1, 2, 3) != derive_seed(1, 3, 2));
+  CHECK(derive_seed(1, 2, 3) != derive_seed(2, 2, 3));
+  CHECK(derive_seed(1, 2) != derive_seed(1, 2, 0));
+}
+
 TEST_CASE("a random stream is a value") {
   random_stream random(7);
   for (int i = 0; i < 5; ++i) static_cast<void>(random());

@@ -23,6 +23,14 @@ class splitmix64 {
   std::uint64_t state_;
 };
 
+/// A seed for each place of a tree: one of `seed`'s own, and on from there part by part. Saved runs depend on its bits.
+template <class... Part>
+[[nodiscard]] constexpr std::uint64_t derive_seed(std::uint64_t seed, Part... parts) noexcept {
+  std::uint64_t out = splitmix64(seed)();
+  ((out = splitmix64(out ^ static_cast<std::uint64_t>(parts))()), ...);
+  return out;
+}
+
 /// Random bits that are the same on every machine (Blackman and Vigna's xoshiro256**). A value of 32 bytes: copying it
 /// saves the stream, assigning it back replays the stream. Models UniformRandomBitGenerator. Not for secrets.
 class random_stream {

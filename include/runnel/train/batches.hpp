@@ -231,9 +231,7 @@ class batch_stream {
 
   /// Independent numbers for each purpose.
   [[nodiscard]] random_stream random_of(index_t epoch, index_t set, index_t number) const noexcept {
-    std::uint64_t seed = splitmix64(options_.seed)();
-    for (const index_t part : {epoch, set, number}) seed = splitmix64(seed ^ static_cast<std::uint64_t>(part))();
-    return random_stream(seed);
+    return random_stream(derive_seed(options_.seed, epoch, set, number));
   }
 
   [[nodiscard]] training_rows joined_rows(range which) const {

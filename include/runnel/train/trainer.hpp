@@ -114,13 +114,6 @@ template <class Batch>
   }
 }
 
-/// The seed of a pass: another for every step and every batch of it.
-[[nodiscard]] constexpr std::uint64_t pass_seed(std::uint64_t seed, index_t step, index_t batch) noexcept {
-  std::uint64_t out = splitmix64(seed)();
-  out = splitmix64(out ^ static_cast<std::uint64_t>(step))();
-  return splitmix64(out ^ static_cast<std::uint64_t>(batch))();
-}
-
 }  // namespace detail
 
 /// Trains a model: batches are accumulated, gradients clipped, parameters updated, the model validated, and all of it
@@ -324,7 +317,7 @@ class trainer {
     how.dropout = options_.dropout;
     how.adapter_dropout = options_.adapter_dropout;
     how.checkpointing = options_.checkpointing;
-    how.seed = detail::pass_seed(options_.seed, state_.step, number);
+    how.seed = derive_seed(options_.seed, state_.step, number);  // another for every step and batch of it
     const batch_loss loss = model_.accumulate(batch.rows, how);
     if (std::isfinite(loss.sum) && std::isfinite(loss.nll)) return loss;
     problem = message("step ", state_.step + 1, ": the loss is ", in_words(loss.sum), layer_problem(batch),
