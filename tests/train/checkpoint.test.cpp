@@ -116,14 +116,23 @@ TEST_CASE("the best parameters come back without the moments") {
   CHECK(second.optimizer->steps() == 0);
 }
 
-TEST_CASE("a checkpoint that is cut anywhere is passed over for the one before, and nothing is changed by it") {
+/// Two checkpoints of step 5 and 6 with other numbers, and a run that reads them; tests damage the later file.
+struct damaged_run {
   scratch_folder folder;
-  small_run old(folder.path(), 1), late(folder.path(), 2);
-  old.checkpoints->save(state_at(5));
-  late.checkpoints->save(state_at(6));
-  const auto path = folder / "step-0000000006.safetensors";
-  const std::string whole = content(path);
-  small_run reader(folder.path(), 3);
+  small_run old{folder.path(), 1}, late{folder.path(), 2}, reader{folder.path(), 3};
+  std::filesystem::path path = folder / "step-0000000006.safetensors";
+  std::string whole;
+
+  damaged_run() {
+    old.checkpoints->save(state_at(5));
+    late.checkpoints->save(state_at(6));
+    whole = content(path);
+  }
+};
+
+TEST_CASE("a checkpoint that is cut anywhere is passed over for the one before, and nothing is changed by it") {
+  damaged_run run;
+  auto& [folder, old, late, reader, path, whole] = run;
   for (std::size_t size = 0; size < whole.size(); ++size) {
     put(path, whole.substr(0, size));
     const auto state = reader.load();
@@ -141,13 +150,8 @@ TEST_CASE("a checkpoint that is cut anywhere is passed over for the one before, 
 }
 
 TEST_CASE("a checkpoint with any bit changed is passed over, or means the same") {
-  scratch_folder folder;
-  small_run old(folder.path(), 1), late(folder.path(), 2);
-  old.checkpoints->save(state_at(5));
-  late.checkpoints->save(state_at(6));
-  const auto path = folder / "step-0000000006.safetensors";
-  const std::string whole = content(path);
-  small_run reader(folder.path(), 3);
+  damaged_run run;
+  auto& [folder, old, late, reader, path, whole] = run;
   std::size_t passed_over = 0;
   for (std::size_t at = 0; at < whole.size(); ++at) {
     for (const unsigned bit : {0U, 5U, 7U}) {
@@ -166,15 +170,10 @@ TEST_CASE("a checkpoint with any bit changed is passed over, or means the same")
 }
 
 TEST_CASE("random damage is survived") {
-  scratch_folder folder;
-  small_run old(folder.path(), 1), late(folder.path(), 2);
-  old.checkpoints->save(state_at(5));
-  late.checkpoints->save(state_at(6));
-  const auto path = folder / "step-0000000006.safetensors";
-  const std::string whole = content(path);
+  damaged_run run;
+  const std::string& whole = run.whole;
   random_stream random(5);
   const auto place = [&] { return static_cast<std::size_t>(random.below(static_cast<std::int64_t>(whole.size()))); };
-  small_run reader(folder.path(), 3);
   for (int round = 0; round < 500; ++round) {
     std::string changed = whole;
     for (auto count = 1 + random.below(8); count > 0; --count) {
@@ -187,10 +186,10 @@ TEST_CASE("random damage is survived") {
       }
       if (changed.empty()) changed = "x";
     }
-    put(path, changed);
-    const auto state = reader.load();
+    put(run.path, changed);
+    const auto state = run.reader.load();
     REQUIRE(state);
-    REQUIRE(reader.numbers() == (state->step == 5 ? old : late).numbers());
+    REQUIRE(run.reader.numbers() == (state->step == 5 ? run.old : run.late).numbers());
   }
 }
 
