@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include <runnel/core/config.hpp>
 #include <runnel/core/error.hpp>
 #include <runnel/metrics/bootstrap.hpp>
 #include <runnel/metrics/ngrams.hpp>
@@ -218,11 +217,7 @@ class bleu {
 
   /// What makes a score reproducible, in sacreBLEU's order and words, with this library's version at its end.
   [[nodiscard]] std::string signature(std::int64_t num_references = 1, const bootstrap_options* drawn = nullptr) const {
-    std::string text = message("nrefs:", num_references);
-    if (drawn != nullptr) text += message("|bs:", drawn->resamples, "|seed:", drawn->seed);
-    text += message("|case:", lowercase_ ? "lc" : "mixed", "|eff:no|tok:", name_of(tokenizer_), "|smooth:exp");
-    return text +
-           message("|version:runnel-", RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH);
+    return detail::signature(num_references, drawn, lowercase_, message("no|tok:", name_of(tokenizer_), "|smooth:exp"));
   }
 
  private:

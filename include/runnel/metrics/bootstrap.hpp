@@ -5,9 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <runnel/core/config.hpp>
 #include <runnel/core/error.hpp>
 #include <runnel/core/rng.hpp>
 
@@ -18,6 +21,20 @@ struct bootstrap_options {
   std::int64_t resamples = 1000;  ///< at least 1
   std::uint64_t seed = 12345;     ///< sacreBLEU's default; the draws are not its draws
 };
+
+namespace detail {
+
+/// What makes a score reproducible, in sacreBLEU's order and words, with this library's version at its end; `drawn` may
+/// be null, `rest` is the metric's own.
+[[nodiscard]] inline std::string signature(std::int64_t num_references, const bootstrap_options* drawn, bool lowercase,
+                                           std::string_view rest) {
+  std::string text = message("nrefs:", num_references);
+  if (drawn != nullptr) text += message("|bs:", drawn->resamples, "|seed:", drawn->seed);
+  return text + message("|case:", lowercase ? "lc" : "mixed", "|eff:", rest, "|version:runnel-", RUNNEL_VERSION_MAJOR,
+                        '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH);
+}
+
+}  // namespace detail
 
 /// Mean of the resampled scores, and half of the interval that holds 95 % of them.
 struct confidence {
