@@ -89,6 +89,7 @@ TEST_CASE("a folder means its log; what was not asked for is not there") {
   CHECK(found["sentences"] == 1);
   CHECK(found["AL"] == 1.0);
   CHECK(found["BLEU"] == 0.0);  // two words hold no run of three
+  CHECK(found["words_while_reading"] == 0.5);
   CHECK(
       found["BLEU_signature"].get<std::string>().starts_with("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"));
   for (const char* name : {"AL_CA", "WER", "CER", "WER_normalized", "BLEU_confidence", "rows", "words_per_second"}) {

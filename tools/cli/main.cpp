@@ -17,6 +17,7 @@
 
 #include "command.hpp"
 #include "console.hpp"
+#include "subprocess.hpp"
 
 namespace runnel::cli {
 
@@ -44,24 +45,6 @@ int run(command& chosen) {
     note(problem.what());
   }
   return failed;
-}
-
-/// The call as a shell would take it.
-std::string command_line(int argc, char** argv) {
-  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=./,:+@%";
-  std::string line = "runnel";
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view one = argv[i];
-    line += ' ';
-    if (!one.empty() && one.find_first_not_of(plain) == std::string_view::npos) {
-      line += one;
-      continue;
-    }
-    line += '\'';
-    for (const char c : one) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    line += '\'';
-  }
-  return line;
 }
 
 int main_of(int argc, char** argv) {
@@ -110,7 +93,7 @@ int main_of(int argc, char** argv) {
   const std::string chosen = app.get_subcommands().front()->get_name();
   auto& one =
       **std::find_if(commands.begin(), commands.end(), [&](const auto& each) { return each->name() == chosen; });
-  one.set_command_line(command_line(argc, argv));
+  one.set_command_line(shell_command({argv + 1, argv + argc}));
   return run(one);
 }
 

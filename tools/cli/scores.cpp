@@ -96,6 +96,7 @@ void add_up_work(const std::vector<instance>& sentences, scores& all) {
   std::int64_t rows = 0;
   std::int64_t again = 0;
   std::int64_t words = 0;
+  std::int64_t early = 0;
   double ms = 0;
   bool counted = true;
   bool timed = true;
@@ -105,9 +106,11 @@ void add_up_work(const std::vector<instance>& sentences, scores& all) {
     rows += one.rows.value_or(0);
     again += one.rows_again.value_or(0);
     words += static_cast<std::int64_t>(one.delays.size());
+    early += std::count_if(one.delays.begin(), one.delays.end(), [&](double d) { return d < one.source_length; });
     if (timed && !one.computed_ms->empty()) ms += one.computed_ms->back();
   }
   if (sentences.empty()) return;
+  if (words > 0) all.words_while_reading = static_cast<double>(early) / static_cast<double>(words);
   if (counted) all.rows = rows;
   if (counted) all.rows_again = again;
   if (timed) all.words_per_second = metrics::throughput(words, ms / 1000);
@@ -189,6 +192,7 @@ std::string to_json(const scores& all, const score_options& how) {
   if (all.latency) out["timed_sentences"] = all.timed_sentences;
   put_latency(out, "", all.latency);
   put_latency(out, "_CA", all.aware);
+  if (all.words_while_reading) out["words_while_reading"] = *all.words_while_reading;
   if (all.rows) out["rows"] = *all.rows;
   if (all.rows_again) out["rows_again"] = *all.rows_again;
   if (all.words_per_second) out["words_per_second"] = *all.words_per_second;

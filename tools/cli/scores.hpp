@@ -53,7 +53,8 @@ struct scores {
   std::optional<metrics::edit_counts> normalized_characters;
   std::optional<std::int64_t> rows;  ///< computed; nothing where a sentence does not say
   std::optional<std::int64_t> rows_again;
-  std::optional<double> words_per_second;  ///< of computing, where every sentence says when
+  std::optional<double> words_while_reading;  ///< share of the words that came before the source's end was read
+  std::optional<double> words_per_second;     ///< of computing, where every sentence says when
 };
 
 /// Scores sentences. Throws config_error that names the sentence for times that a score asked for does not have.
