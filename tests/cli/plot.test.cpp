@@ -166,6 +166,8 @@ TEST_CASE("a page has every plan's pictures, and the numbers behind them") {
     CHECK(svg.starts_with("<svg "));
     CHECK(svg.ends_with("</svg>\n"));
     CHECK(is_well_formed(svg));
+    CHECK(holds(svg, "Fig. "));
+    CHECK(holds(svg, "runnel plot -m "));
     CHECK(holds(page, svg));
   }
   CHECK(std::distance(std::filesystem::directory_iterator(out), {}) == static_cast<int>(files.size()) + 2);

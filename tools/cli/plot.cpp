@@ -134,6 +134,7 @@ class plot_command final : public command {
     for (auto& plan : plans_) watch_attention(plan, sentence_, model, options, of, stop());
     add_attention();
     add_timelines();
+    describe_pictures();
     write();
   }
 
@@ -287,6 +288,19 @@ class plot_command final : public command {
                              sentence_.written_by_model && streaming_.policy().empty() != waits
                                  ? "As it happened in the session that wrote the target."
                                  : "The reads and writes that give this target its rows."});
+    }
+  }
+
+  /// Each picture says what it is of and which call made it, wherever it is carried.
+  void describe_pictures() {
+    for (auto& section : sections_) {
+      for (auto& one : section.pictures) {
+        constexpr std::string_view before = "</title>";
+        const auto at = one.svg.find(before);
+        if (at == std::string::npos) continue;
+        one.svg.insert(at + before.size(), message("\n<desc>", escaped_for_xml(section.title), ". ",
+                                                   escaped_for_xml(head_of_page_.command), "</desc>"));
+      }
     }
   }
 

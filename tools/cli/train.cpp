@@ -343,8 +343,10 @@ class train_command final : public command {
     options.flag("--resume", resume_, "Go on from the last checkpoint in the output folder, if it has one");
     options.flag("--print-config", print_, "Print all settings as they are with the file and --set, and do nothing");
     options.footer(
-        "Everything goes into the output folder: metrics.jsonl, loss.svg, config.json, checkpoints, and in the end\n"
-        "the model for Hugging Face (model/) and as GGUF (model.gguf), or the adapter for PEFT (adapter/).\n"
+        "Everything goes into the output folder: metrics.jsonl, loss.svg (drawn by gnuplot, if it is there), "
+        "config.json,\n"
+        "checkpoints, and in the end the model for Hugging Face (model/) and as GGUF (model.gguf), or the adapter for "
+        "PEFT\n(adapter/).\n"
         "Ctrl-C saves and stops. A run that was stopped or killed goes on with --resume, as if nothing had been.\n"
         "Relative paths, also those in CONFIG.json, are meant from the working directory.\n"
         "Examples:\n"
