@@ -170,7 +170,8 @@ TEST_CASE("the weights are those by which values are averaged, offsets and soft 
 }
 
 TEST_CASE("a watch without a watcher is refused") {
-  CHECK_THROWS_AS(ops::attention_watch(ops::attention_watch::watcher()), config_error);
+  const ops::attention_watch::watcher nobody;
+  CHECK_THROWS_AS(ops::attention_watch{nobody}, config_error);
 }
 
 }  // namespace
