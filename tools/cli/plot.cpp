@@ -116,7 +116,7 @@ class plot_command final : public command {
     options.validate(model.context());
     const auto& config = model.network->config();
     const attention_choice of{parse_choice(layer_, "--layer", config.num_hidden_layers),
-                              parse_choice(head_, "--head", config.num_attention_heads)};
+                              parse_choice(head_, "--head", config.num_attention_heads), stop()};
     look_.gamma = gamma_;
     look_.of = name_of(of);
     head_of_page_ = {model.name, command_line(), streaming_.policy(), look_.of};
@@ -131,7 +131,7 @@ class plot_command final : public command {
     // What cannot be read is refused before the longest part.
     add_ranges();
     add_distances();
-    for (auto& plan : plans_) watch_attention(plan, sentence_, model, options, of, stop());
+    for (auto& plan : plans_) watch_attention(plan, sentence_, model, options, of);
     add_attention();
     add_timelines();
     describe_pictures();

@@ -212,8 +212,7 @@ plotted_plan plot_plan(const stream::plan& how, const plotted_sentence& sentence
 }
 
 void watch_attention(plotted_plan& plan, const plotted_sentence& sentence, const stream::language_model& model,
-                     const stream::session_options& options, const attention_choice& choice,
-                     const std::stop_token& stop) {
+                     const stream::session_options& options, const attention_choice& choice) {
   const auto& config = model.network->config();
   const std::size_t sources = sentence.source.size(), all = sources + sentence.target.size();
   const index_t layers = choice.layer ? 1 : config.num_hidden_layers;
@@ -242,7 +241,7 @@ void watch_attention(plotted_plan& plan, const plotted_sentence& sentence, const
           }
         },
         options.compute);
-    watch.stop = stop;
+    watch.stop = choice.stop;
     auto cache = model.network->make_cache(options.cache_type, options.limit(model.context()));
     const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows, adapters}};
     static_cast<void>(model.network->forward(watch, streams));

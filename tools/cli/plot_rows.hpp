@@ -78,12 +78,12 @@ struct plotted_plan {
 /// Whose attention to look at; nothing means the mean of all.
 struct attention_choice {
   std::optional<index_t> layer, head;
+  std::stop_token stop{};  ///< ends the looking
 };
 
 /// Runs the plan's passes and notes where target rows look. Throws what `models::decoder::forward` throws.
 void watch_attention(plotted_plan& plan, const plotted_sentence& sentence, const stream::language_model& model,
-                     const stream::session_options& options, const attention_choice& choice,
-                     const std::stop_token& stop);
+                     const stream::session_options& options, const attention_choice& choice);
 
 /// Text of a token, fit for a label: a space at its front as "·", line breaks as "↵", bytes that are no character in
 /// hexadecimal digits.
