@@ -86,7 +86,10 @@ struct measurement {
 class workbench {
  public:
   workbench(const models::decoder& network, const ops::eval_options& options)
-      : network_(network), context_(options), cache_(network.make_cache()), rules_(stream::group_streaming().rules(network.config().sliding_window)) {
+      : network_(network),
+        context_(options),
+        cache_(network.make_cache()),
+        rules_(stream::group_streaming().rules(network.config().sliding_window)) {
     context_.stop = interrupts::instance().token();
   }
 

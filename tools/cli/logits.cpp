@@ -96,7 +96,8 @@ class logits_command final : public command {
       }
       const std::span<const std::int32_t> all(tokens);
       const models::stream_rows streams[] = {
-          {&cache, &table, all.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)), wanted, adapters}};
+          {&cache, &table, all.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)), wanted,
+           adapters}};
       const auto found = network.forward(context, streams);
       for (index_t i = 0; i < rows; ++i) values.insert(values.end(), found.row(i).begin(), found.row(i).end());
     }
