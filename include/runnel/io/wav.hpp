@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <runnel/core/error.hpp>
+#include <runnel/core/index.hpp>
+#include <runnel/io/atomic_file.hpp>
+#include <runnel/io/checked.hpp>
+#include <runnel/io/mmap.hpp>
+
+namespace runnel::io {
+
+/// How samples lie in a WAV file.
+enum class wav_format : std::uint8_t { pcm8, pcm16, pcm24, pcm32, float32, float64 };
+
+/// Bytes of one sample of one channel.
+[[nodiscard]] constexpr std::uint64_t bytes_of(wav_format format) noexcept {
+  switch (format) {
+    case wav_format::pcm8: return 1;
+    case wav_format::pcm16: return 2;
+    case wav_format::pcm24: return 3;
+    case wav_format::pcm32:
+    case wav_format::float32: break;
+    case wav_format::float64: return 8;
+  }
+  return 4;
+}
+
+/// Samples of a stretch of audio in [-1, 1], or beyond where a file holds floats.
+struct wav_samples {
+  std::vector<float> values;   ///< channels of a frame side by side
+  std::uint64_t replaced = 0;  ///< samples that were NaN, infinite or beyond float: they are 0 here
+};
+
+/// A WAV file (RIFF, or RF64 with 64-bit sizes): header checked, samples decoded from the map where they are asked for,
+/// so that an hour of audio costs no memory. Move-only.
+///
+/// Chunks come in any order and unknown ones are skipped. What the header says of sizes is never believed: a data chunk
+/// that promises more than there is gives what is there, and `truncated` says so.
+class wav_file {
+ public:
+  /// Opens and checks `path`. Throws io_error if it cannot be read, format_error (naming file, what was expected and
+  /// what was found) if it is no WAV file, lacks its fmt or data chunk, or holds samples of another kind than PCM of
+  /// 8, 16, 24 or 32 bits and float of 32 or 64.
+  explicit wav_file(const std::filesystem::path& path) : wav_file(mapped_file(path)) {}
+
+  /// As above, over bytes that are already there.
+  explicit wav_file(mapped_file file) : file_(std::move(file)) { parse(); }
+
+  [[nodiscard]] const std::string& name() const noexcept { return file_.name(); }
+  [[nodiscard]] wav_format format() const noexcept { return format_; }
+  [[nodiscard]] index_t sample_rate() const noexcept { return sample_rate_; }  ///< frames a second, whatever was said
+  [[nodiscard]] index_t channels() const noexcept { return channels_; }
+  [[nodiscard]] index_t num_frames() const noexcept { return num_frames_; }
+  [[nodiscard]] double seconds() const noexcept {
+    return static_cast<double>(num_frames_) / static_cast<double>(sample_rate_);
+  }
+  /// Whether the data chunk promised more than the file holds, or ends within a frame. A length that a live recorder
+  /// left open (2^32 - 1) promises nothing.
+  [[nodiscard]] bool truncated() const noexcept { return truncated_; }
+
+  /// Frames [first, first + count), channels side by side. Throws config_error outside of [0, num_frames()].
+  [[nodiscard]] wav_samples read(index_t first, index_t count) const {
+    check(first, count);
+    wav_samples out;
+    out.values.resize(static_cast<std::size_t>(count * channels_));
+    const std::byte* from = at(first);
+    for (float& value : out.values) {
+      value = decode(from, out.replaced);
+      from += bytes_of(format_);
+    }
+    return out;
+  }
+
+  /// The same frames as one channel: the mean of all.
+  [[nodiscard]] wav_samples read_mono(index_t first, index_t count) const {
+    check(first, count);
+    wav_samples out;
+    out.values.resize(static_cast<std::size_t>(count));
+    const std::byte* from = at(first);
+    for (float& value : out.values) {
+      double sum = 0;
+      for (index_t channel = 0; channel < channels_; ++channel, from += bytes_of(format_)) {
+        sum += static_cast<double>(decode(from, out.replaced));
+      }
+      value = static_cast<float>(sum / static_cast<double>(channels_));
+    }
+    return out;
+  }
+  [[nodiscard]] wav_samples read_mono() const { return read_mono(0, num_frames_); }
+
+ private:
+  static constexpr std::uint32_t open_length = 0xFFFFFFFFu;
+
+  struct chunks {
+    std::span<const std::byte> format;
+    bool has_format = false;
+    std::span<const std::byte> data;
+    bool has_data = false;
+    std::uint64_t long_data = 0;  // of an RF64 file's ds64 chunk
+  };
+
+  template <class... Parts>
+  [[noreturn]] void fail(const Parts&... parts) const {
+    runnel::fail<format_error>(file_.name(), ": ", parts...);
+  }
+
+  void parse() {
+    byte_reader in(file_.bytes(), file_.name());
+    if (in.remaining() < 12) fail("expected a WAV file, found ", in.remaining(), " bytes");
+    const auto magic = in.text(4, "magic number");
+    if (magic == "RIFX") fail("expected a little-endian WAV file (RIFF), found a big-endian one (RIFX)");
+    if (magic != "RIFF" && magic != "RF64") fail("expected a WAV file (RIFF), found ", in_quotes(magic));
+    (void)in.number<std::uint32_t>("size");  // recorders that were stopped leave anything here
+    const auto kind = in.text(4, "kind");
+    if (kind != "WAVE") fail("expected a RIFF file of kind 'WAVE', found ", in_quotes(kind));
+    const chunks found = walk(in, magic == "RF64");
+    if (!found.has_format) fail("expected a chunk 'fmt ', found none");
+    if (!found.has_data) fail("expected a chunk 'data', found none");
+    read_format(found.format);
+    const std::uint64_t frame = bytes_of(format_) * static_cast<std::uint64_t>(channels_);
+    num_frames_ = static_cast<index_t>(found.data.size() / frame);
+    truncated_ = truncated_ || found.data.size() % frame != 0;
+    data_ = found.data.data();
+  }
+
+  [[nodiscard]] chunks walk(byte_reader& in, bool is_long) {
+    chunks out;
+    while (in.remaining() >= 8) {
+      const auto id = in.text(4, "chunk");
+      const auto declared = in.number<std::uint32_t>("chunk size");
+      std::uint64_t size = declared;
+      if (is_long && id == "data" && declared == open_length && out.long_data != 0) size = out.long_data;
+      const std::uint64_t there = std::min(size, in.remaining());
+      const auto content = in.take(there, "chunk");
+      if (id == "fmt ") {
+        if (out.has_format) fail("expected one chunk 'fmt ', found another");
+        if (there < size) fail("chunk 'fmt ' needs ", size, " bytes, found ", there);
+        out.format = content;
+        out.has_format = true;
+      } else if (id == "data" && !out.has_data) {
+        out.data = content;
+        out.has_data = true;
+        truncated_ = there < size && size != open_length;
+      } else if (id == "ds64" && is_long && content.size() >= 16) {
+        std::memcpy(&out.long_data, content.data() + 8, sizeof out.long_data);
+      }
+      if (size % 2 != 0 && in.remaining() > 0) (void)in.take(1, "padding");
+    }
+    return out;
+  }
+
+  void read_format(std::span<const std::byte> chunk) {
+    byte_reader in(chunk, file_.name());
+    in.about("chunk", "fmt ");
+    auto tag = in.number<std::uint16_t>("format");
+    channels_ = in.number<std::uint16_t>("channels");
+    sample_rate_ = in.number<std::uint32_t>("sample rate");
+    (void)in.number<std::uint32_t>("bytes a second");
+    const auto frame = in.number<std::uint16_t>("bytes a frame");
+    const auto bits = in.number<std::uint16_t>("bits a sample");
+    constexpr std::uint16_t extensible = 0xFFFE;
+    if (tag == extensible) {
+      (void)in.take(8, "extension");  // its size, valid bits (samples lie at the top, so all are read) and speakers
+      tag = in.number<std::uint16_t>("sub-format");
+      constexpr std::array<unsigned char, 14> rest{0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71};
+      const auto found = in.take(rest.size(), "sub-format");
+      if (std::memcmp(found.data(), rest.data(), rest.size()) != 0) fail("sub-format: expected PCM or float");
+    }
+    if (channels_ == 0) fail("channels: expected at least 1, found 0");
+    if (sample_rate_ == 0) fail("sample rate: expected a positive number, found 0");
+    if (tag == 1 && bits == 8)
+      format_ = wav_format::pcm8;
+    else if (tag == 1 && bits == 16)
+      format_ = wav_format::pcm16;
+    else if (tag == 1 && bits == 24)
+      format_ = wav_format::pcm24;
+    else if (tag == 1 && bits == 32)
+      format_ = wav_format::pcm32;
+    else if (tag == 3 && bits == 32)
+      format_ = wav_format::float32;
+    else if (tag == 3 && bits == 64)
+      format_ = wav_format::float64;
+    else
+      fail("expected PCM (format 1) of 8, 16, 24 or 32 bits or float (format 3) of 32 or 64, found format ", tag,
+           " of ", bits, " bits");
+    const std::uint64_t expected = bytes_of(format_) * static_cast<std::uint64_t>(channels_);
+    if (frame != expected) {
+      fail("expected ", expected, " bytes a frame (", channels_, " channels of ", bits, " bits), found ", frame);
+    }
+  }
+
+  void check(index_t first, index_t count) const {
+    expect(first >= 0 && count >= 0 && first <= num_frames_ && count <= num_frames_ - first, file_.name(),
+           ": frames from ", first, ", ", count, " of them: there are ", num_frames_);
+  }
+
+  [[nodiscard]] const std::byte* at(index_t frame) const noexcept {
+    return data_ + static_cast<std::uint64_t>(frame * channels_) * bytes_of(format_);
+  }
+
+  template <class T>
+  [[nodiscard]] static T load(const std::byte* from) noexcept {
+    T value;
+    std::memcpy(&value, from, sizeof(T));
+    return value;
+  }
+
+  [[nodiscard]] float decode(const std::byte* from, std::uint64_t& replaced) const noexcept {
+    switch (format_) {
+      case wav_format::pcm8: return static_cast<float>(std::to_integer<int>(*from) - 128) / 128.0f;
+      case wav_format::pcm16: return static_cast<float>(load<std::int16_t>(from)) / 32768.0f;
+      case wav_format::pcm24: {
+        const auto byte = [&](int i) { return std::to_integer<std::uint32_t>(from[i]); };
+        const auto top = (byte(0) << 8) | (byte(1) << 16) | (byte(2) << 24);
+        return static_cast<float>(static_cast<std::int32_t>(top)) / 2147483648.0f;
+      }
+      case wav_format::pcm32: return static_cast<float>(load<std::int32_t>(from)) / 2147483648.0f;
+      case wav_format::float32: return finite(static_cast<double>(load<float>(from)), replaced);
+      case wav_format::float64: break;
+    }
+    return finite(load<double>(from), replaced);
+  }
+
+  [[nodiscard]] static float finite(double value, std::uint64_t& replaced) noexcept {
+    if (std::fabs(value) <= static_cast<double>(std::numeric_limits<float>::max())) return static_cast<float>(value);
+    ++replaced;
+    return 0;
+  }
+
+  mapped_file file_;
+  wav_format format_ = wav_format::pcm16;
+  index_t channels_ = 0;
+  index_t sample_rate_ = 0;
+  index_t num_frames_ = 0;
+  bool truncated_ = false;
+  const std::byte* data_ = nullptr;
+};
+
+/// The mean of `channels` that lie side by side, [frames * channels] to [frames]. Throws shape_error unless they
+/// divide.
+[[nodiscard]] inline std::vector<float> mix_to_mono(std::span<const float> samples, index_t channels) {
+  expect<shape_error>(channels > 0 && static_cast<index_t>(samples.size()) % channels == 0,
+                      "mix_to_mono: ", samples.size(), " samples do not divide into ", channels, " channels");
+  std::vector<float> out(samples.size() / static_cast<std::size_t>(channels));
+  const float* from = samples.data();
+  for (float& value : out) {
+    double sum = 0;
+    for (index_t channel = 0; channel < channels; ++channel) sum += static_cast<double>(*from++);
+    value = static_cast<float>(sum / static_cast<double>(channels));
+  }
+  return out;
+}
+
+/// What `write_wav` writes.
+struct wav_output {
+  index_t sample_rate = 16000;
+  index_t channels = 1;
+  wav_format format = wav_format::pcm16;  ///< pcm16 or float32
+};
+
+/// Writes samples (channels side by side) as a WAV file, atomically; 16 bits are rounded to nearest and clipped, NaN
+/// becomes 0. Throws config_error for options that make no file or more than 4 GiB, io_error naming path and reason.
+inline void write_wav(const std::filesystem::path& path, std::span<const float> samples, const wav_output& how = {}) {
+  const std::string name = path.string();
+  expect(how.format == wav_format::pcm16 || how.format == wav_format::float32, "cannot write '", name,
+         "': expected pcm16 or float32");
+  expect(how.channels > 0 && how.channels <= 8191, "cannot write '", name, "': expected 1 to 8191 channels, found ",
+         how.channels);
+  expect(how.sample_rate > 0 && how.sample_rate <= 16'000'000 / how.channels, "cannot write '", name,
+         "': a sample rate of ", how.sample_rate, " does not fit");
+  expect(samples.size() % static_cast<std::size_t>(how.channels) == 0, "cannot write '", name, "': ", samples.size(),
+         " samples do not divide into ", how.channels, " channels");
+  const auto width = static_cast<std::uint32_t>(bytes_of(how.format));
+  expect(samples.size() <= (0xFFFFFFFFu - 64u) / width, "cannot write '", name, "': more than 4 GiB");
+  const auto size = static_cast<std::uint32_t>(samples.size()) * width;
+  const auto frame = width * static_cast<std::uint32_t>(how.channels);
+  atomic_file out(path);
+  out.write(std::string_view("RIFF"));
+  out.number(36u + size);
+  out.write(std::string_view("WAVEfmt "));
+  out.number(std::uint32_t{16});
+  out.number(static_cast<std::uint16_t>(how.format == wav_format::pcm16 ? 1 : 3));
+  out.number(static_cast<std::uint16_t>(how.channels));
+  out.number(static_cast<std::uint32_t>(how.sample_rate));
+  out.number(static_cast<std::uint32_t>(how.sample_rate) * frame);
+  out.number(static_cast<std::uint16_t>(frame));
+  out.number(static_cast<std::uint16_t>(8 * width));
+  out.write(std::string_view("data"));
+  out.number(size);
+  if (how.format == wav_format::float32) {
+    out.write(std::as_bytes(samples));
+  } else {
+    std::vector<std::int16_t> whole(samples.size());
+    std::transform(samples.begin(), samples.end(), whole.begin(), [](float value) {
+      if (!(std::fabs(value) <= std::numeric_limits<float>::max())) value = value > 0 ? 1.0f : value < 0 ? -1.0f : 0.0f;
+      return static_cast<std::int16_t>(std::lround(std::clamp(value * 32768.0f, -32768.0f, 32767.0f)));
+    });
+    out.write(std::as_bytes(std::span(whole)));
+  }
+  out.commit();
+}
+
+}  // namespace runnel::io
