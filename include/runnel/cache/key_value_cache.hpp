@@ -79,6 +79,18 @@ class key_value_cache {
     arena.size = length;
   }
 
+  /// Forgets the first page of a group, `kernels::page_keys` entries, and keeps its memory for later ones: entry i is
+  /// entry i - page_keys from then on, and attention over what stays gives the same bits. Throws config_error if there
+  /// are fewer entries.
+  void drop_page(group which) {
+    auto& arena = arena_of(which);
+    expect(arena.size >= kernels::page_keys, "cache: cannot drop a page of ", kernels::page_keys,
+           " entries, there are ", arena.size);
+    std::rotate(arena.blocks.begin(), arena.blocks.begin() + 1, arena.blocks.end());
+    for (auto& pages : arena.pages) std::rotate(pages.begin(), pages.begin() + 1, pages.end());
+    arena.size -= kernels::page_keys;
+  }
+
   /// Pages of one layer and group, in order; each holds all key/value heads as `entry().storage`
   /// (kernels/attention.hpp).
   [[nodiscard]] std::span<std::byte* const> pages(index_t layer, group which) const noexcept {

@@ -122,6 +122,34 @@ RUNNEL_INLINE T activate(activation kind, T x) noexcept {
 
 }  // namespace detail
 
+/// y = activation(x), one row.
+template <class Arch, class T>
+void activate(activation kind, const T* x, index_t count, T* y) noexcept {
+  using batch = simd::lanes<T, Arch>;
+  const batch one(T(1)), half(static_cast<T>(0.5));
+  const auto narrow = [&](index_t i) { y[i] = detail::activate(kind, x[i]); };
+  if (kind == activation::gelu) {
+    const batch inverse_root(static_cast<T>(0.70710678118654752440));
+    detail::sweep<Arch, T>(
+        count,
+        [&](index_t i) {
+          const batch v = batch::load_unaligned(x + i);
+          (half * v * (one + xsimd::erf(v * inverse_root))).store_unaligned(y + i);
+        },
+        narrow);
+  } else if (kind == activation::silu) {
+    detail::sweep<Arch, T>(
+        count,
+        [&](index_t i) {
+          const batch v = batch::load_unaligned(x + i);
+          (v / (one + xsimd::exp(-v))).store_unaligned(y + i);
+        },
+        narrow);
+  } else {
+    for (index_t i = 0; i < count; ++i) narrow(i);
+  }
+}
+
 /// y = activation(gate) * up, one row.
 template <class Arch, class T>
 void gated_activation(activation kind, const T* gate, const T* up, index_t count, T* y) noexcept {

@@ -202,6 +202,14 @@ void gated_activation_backward(activation kind, const input_row<T>& gate, const 
       narrow);
 }
 
+/// Of activation(x).
+template <class T>
+void activate_backward(activation kind, const input_row<T>& x, const T* dy, index_t count) noexcept {
+  for (index_t i = 0; i < count; ++i) {
+    detail::put_one(dy[i] * detail::activation_and_slope(kind, x.value[i]).slope, x.fresh, x.gradient[i]);
+  }
+}
+
 /// Of cap tanh(x / cap), from its result y, in place: dy (1 - (y / cap)^2).
 template <class Arch, class T>
 void soft_cap_backward(T cap, const T* y, index_t count, T* gradient) noexcept {

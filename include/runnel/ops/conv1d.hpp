@@ -6,6 +6,7 @@
 
 #include <runnel/ops/dense_product.hpp>
 #include <runnel/ops/elementwise.hpp>
+#include <runnel/ops/product.hpp>
 
 namespace runnel::ops {
 
@@ -43,6 +44,39 @@ struct conv1d {
                                     weight.size(0),
                                     bias.data() == nullptr ? nullptr : bias.data() + g * outputs,
                                     false});
+    }
+    context.memory.release(scope);
+    return y;
+  }
+
+  /// The same over a packed weight.
+  [[nodiscard]] eval::value forward(eval& context, const eval::value& x, const prepared_matrix& weight,
+                                    tensor_view<const float, 1> bias = {}) const {
+    check(x.size(1), weight.outputs(), weight.inputs(), bias);
+    const index_t rows = frames_out(x.size(0));
+    if (rows == 0) return context.make(0, weight.outputs());
+    if (groups == 1) return product{}.forward(context, overlapping_rows(x, rows), weight, bias);
+    const auto y = context.make(rows, weight.outputs());
+    const auto scope = context.memory.mark();
+    const auto whole = context.make(rows, weight.outputs());
+    const index_t outputs = weight.outputs() / groups;
+    constexpr auto width = static_cast<index_t>(quant::panel_features);
+    for (index_t g = 0; g < groups; ++g) {
+      const auto inner = context.memory.mark();
+      const auto part = group_of(context, tensor_view<const float, 2>(x), g);
+      const eval::value values(const_cast<float*>(part.data()), part.shape());  // only read
+      auto task = detail::make_task(context, overlapping_rows(values, rows), weight, bias, weight.byte_planes(), {});
+      task.y = whole;
+      // Panels may hold outputs of the next group too, whose numbers are of no use.
+      const index_t first = g * outputs / width, last = ((g + 1) * outputs + width - 1) / width;
+      detail::for_each_panel(context, last - first,
+                             [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
+                               detail::run_panels<Arch>(task, first + begin, first + end, scratch);
+                             });
+      context.for_each_row(rows, outputs, [&]<class Arch>(index_t row, Arch) {
+        std::copy_n(whole.row(row).data() + g * outputs, outputs, y.row(row).data() + g * outputs);
+      });
+      context.memory.release(inner);
     }
     context.memory.release(scope);
     return y;
@@ -117,6 +151,11 @@ struct conv1d {
     return part;
   }
 
+  /// The same as a view of `rows` rows, for groups that lie side by side.
+  [[nodiscard]] eval::value overlapping_rows(const eval::value& x, index_t rows) const noexcept {
+    return {x.data(), {rows, kernel * x.size(1)}, {stride * x.size(1), 1}};
+  }
+
   /// Row r: what the kernel covers from frame r * stride on.
   template <class T>
   [[nodiscard]] kernels::dense_operand<T> overlapping(const tensor_view<const T, 2>& x) const noexcept {
@@ -135,6 +174,28 @@ struct conv1d {
         kernels::add<Arch>(out, spread.row(row).data() + (frame - row * stride) * width, width, out);
       }
     });
+  }
+};
+
+/// Frames of zeros before and after: [frames, features] to [before + frames + after, features].
+struct pad_frames {
+  index_t before = 0;
+  index_t after = 0;
+
+  template <class T>
+  [[nodiscard]] auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x) const {
+    const index_t features = x.size(1);
+    const auto y = context.make(before + x.size(0) + after, features);
+    std::fill_n(y.data(), before * features, T(0));
+    for (index_t row = 0; row < x.size(0); ++row) {
+      std::copy_n(x.row(row).data(), features, y.row(before + row).data());
+    }
+    std::fill_n(y.data() + (before + x.size(0)) * features, after * features, T(0));
+    return y;
+  }
+  template <class T>
+  void backward(basic_eval<T>& context, const dual<T>& y, const dual<T>& x) const {
+    detail::pass_on(context, T(1), y.gradient.slice(before, before + x.value.size(0)), x);
   }
 };
 

@@ -212,6 +212,27 @@ struct add_bias {
   }
 };
 
+/// activation(x), the middle of a plain feed-forward layer.
+struct activation {
+  kernels::activation kind = kernels::activation::gelu;
+
+  template <class T>
+  [[nodiscard]] auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x) const {
+    const auto y = context.make(x.size(0), x.size(1));
+    context.for_each_row(x.size(0), 8 * x.size(1), [&]<class Arch>(index_t row, Arch) {
+      kernels::activate<Arch>(kind, x.row(row).data(), x.size(1), y.row(row).data());
+    });
+    return y;
+  }
+  template <class T>
+  void backward(basic_eval<T>& context, const dual<T>& y, const dual<T>& x) const {
+    context.for_each_row(x.value.size(0), 16 * x.value.size(1), [&]<class Arch>(index_t row, Arch) {
+      kernels::activate_backward<T>(kind, {x.value.row(row).data(), x.gradient.row(row).data(), x.fresh},
+                                    y.gradient.row(row).data(), x.value.size(1));
+    });
+  }
+};
+
 /// activation(gate) * up, the middle of a gated feed-forward layer; `gated_product` does the same in one go.
 struct gated_activation {
   kernels::activation kind = kernels::activation::silu;
