@@ -194,6 +194,20 @@ TEST_CASE("a value that is used twice, in slices and whole, gathers all gradient
   check_all(of, random);
 }
 
+TEST_CASE("activations by themselves, padded frames") {
+  random_stream random(15);
+  for (const auto kind : {kernels::activation::gelu, kernels::activation::gelu_tanh, kernels::activation::silu}) {
+    subject of(random);
+    auto& a = of.add(3, 19, 2);
+    of.compute = [&](tape_type& tape) {
+      const value x = as_rows(tape, a);
+      return tape(ops::add{}, tape(ops::pad_frames{2, 1}, tape(ops::activation{kind}, x)),
+                  tape(ops::pad_frames{0, 3}, x));
+    };
+    check_all(of, random);
+  }
+}
+
 TEST_CASE("convolutions: kernels, strides, groups") {
   random_stream random(5);
   struct form {

@@ -176,4 +176,21 @@ TEST_CASE("entries in bf16 take half the memory and are rounded") {
   CHECK(reinterpret_cast<const bf16*>(copy.pages(0, group::source)[0])[6] == words[6]);
 }
 
+TEST_CASE("a dropped page leaves the entries after it, and its memory for later ones") {
+  key_value_cache cache({layers, kv_heads, head_dim});
+  append(cache, group::source, 63);
+  CHECK_THROWS_AS(cache.drop_page(group::source), config_error);
+  append(cache, group::source, 90);
+  append(cache, group::target, 70);
+  const auto* second = cache.pages(1, group::source)[1];
+  const auto bytes = cache.capacity_bytes();
+  cache.drop_page(group::source);
+  CHECK(cache.size(group::source) == 153 - 64);
+  CHECK(cache.pages(1, group::source)[0] == second);
+  CHECK(holds(cache, group::target, 0, 70));
+  append(cache, group::source, 3 * 64 - 89);
+  CHECK(holds(cache, group::source, 89, 192));
+  CHECK(cache.capacity_bytes() == bytes);
+}
+
 }  // namespace
