@@ -3,6 +3,8 @@
 
 #include "process.hpp"
 
+#include <thread>
+
 #include <nlohmann/json.hpp>
 
 #include <runnel/core/rng.hpp>
@@ -187,6 +189,56 @@ TEST_CASE("a study that fails says which command did, and keeps what is done") {
   CHECK(at.run_study({"--only", "-s1"}).code == 0);
 }
 
+TEST_CASE("a study takes nothing for done that another recipe or model gave") {
+  const study_folder at;
+  REQUIRE(at.run_study({"--only", "-s1"}).code == 0);
+  REQUIRE(at.run_study({"--only", "fast"}).code == 0);
+  const auto training = at.file("train.json");
+  // Another recipe in the same file.
+  auto changed = json::parse(training);
+  changed["schedule"]["rate"] = 0.5;
+  write_text(at.path("train.json"), changed.dump());
+  CHECK(holds(at.run_study({"--list"}).out, "group-s1\tnot trained\t0 of 2"));
+  // A run that another recipe or command began is not gone on with.
+  const auto other = at.run_study({"--only", "group-s1"});
+  CHECK(other.code == 1);
+  CHECK(holds(other.err, "was begun by another command or recipe"));
+  write_text(at.path("train.json"), training);
+  CHECK(holds(at.run_study({"--list"}).out, "group-s1\ttrained\t2 of 2"));
+  auto study = at.study();
+  study["models"][0]["set"].push_back("steps=8");
+  write_text(at.path("study.json"), study.dump());
+  CHECK(at.run_study({"--only", "group-s1"}).code == 1);
+  // Another model where the trained one was: neither translated with, nor measured without a word.
+  study = at.study();
+  study["models"][0]["waits"] = {1, 2, 3};
+  write_text(at.path("study.json"), study.dump());
+  std::filesystem::remove_all(at.folder() / "work/group-s1/model");
+  std::filesystem::copy(at.folder() / "work/interleaved-s1/model", at.folder() / "work/group-s1/model");
+  const auto strange = at.run_study({"--only", "group-s1"});
+  CHECK(strange.code == 1);
+  CHECK(holds(strange.err, "is not the model of the results of group-s1"));
+  CHECK(holds(at.run_study({"--list"}).out, "fast\ttrained\t0 of 1"));
+}
+
+TEST_CASE("Ctrl-C lets the training of a study save where it is") {
+  const study_folder at;
+  auto training = json::parse(at.file("train.json"));
+  training["steps"] = 1000000;
+  training["checkpoint"] = {{"every", 0}, {"seconds", 0}};
+  training["validation"]["every"] = 0;
+  write_text(at.path("train.json"), training.dump());
+  process running({"study", at.path("study.json"), "--only", "group-s1"});
+  REQUIRE(running.wait_for("time: about"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  running.send(SIGINT);
+  const auto ended = running.finish();
+  CAPTURE(ended.err);
+  CHECK(ended.code == 130);
+  CHECK(holds(ended.err, "--resume goes on"));
+  CHECK_FALSE(at.has("results/group-s1.json"));
+}
+
 TEST_CASE("studies that make no sense are refused") {
   const study_folder at;
   const auto refused = [&](auto&& change, const std::string& part, int code) {
@@ -203,6 +255,18 @@ TEST_CASE("studies that make no sense are refused") {
   refused([](json& study) { study["models"][0]["name"] = "../x"; }, "models[0].name", 1);
   refused([](json& study) { study["models"][0]["name"] = "interleaved"; }, "two are called 'interleaved'", 2);
   refused([](json& study) { study["models"][0]["waits"] = {0}; }, "models[0].waits[0]", 1);
+  refused(
+      [](json& study) {
+        study["models"][0]["waits"] = {1, 2, 1};
+      },
+      "waits of 'group': expected numbers that differ", 2);
+  refused(
+      [](json& study) {
+        study["models"][0]["seeds"] = {1, 1};
+      },
+      "seeds of 'group': expected numbers that differ", 2);
+  refused([](json& study) { study["measures"][0]["name"] = "group-s2"; }, "two results are called 'group-s2'", 2);
+  refused([](json& study) { study["figures"][0]["x"] = "Laal"; }, "figures[0].x: expected one of BLEU", 1);
   refused([](json& study) { study["tables"][0]["models"] = {"none"}; }, "no model is called 'none'", 2);
   refused([](json& study) { study["efficiency"][0].erase("against"); }, "efficiency[0].against is missing", 1);
   write_text(at.path("study.json"), at.study().dump());
@@ -212,5 +276,7 @@ TEST_CASE("studies that make no sense are refused") {
   const auto broken = at.run_study({"--list"});
   CHECK(broken.code == 1);
   CHECK(holds(broken.err, "group-s1.json: expected a JSON object"));
+  write_text(at.path("results/group-s1.json"), R"({"command": 5})");
+  CHECK(holds(at.run_study({"--list"}).err, "group-s1.json: expected command and weights as text"));
   CHECK(run({"study", at.path("none.json")}).code == 1);
 }

@@ -58,8 +58,13 @@ std::filesystem::path resolve_model(const std::string& path) {
   expect<config_error>(!path.empty(), "--model: ", expected, ", found an empty path");
   std::error_code problem;
   const auto status = std::filesystem::status(path, problem);
-  if (!std::filesystem::exists(status)) {
+  // A folder that holds no model does not hide one that comes along.
+  const bool folder_of_others = std::filesystem::is_directory(status) &&
+                                !std::filesystem::exists(std::filesystem::path(path) / "config.json", problem);
+  if (folder_of_others || !std::filesystem::exists(status)) {
     if (auto bundled = find_bundled(path)) return *bundled;
+  }
+  if (!std::filesystem::exists(status)) {
     std::string places;
     for (const auto& folder : model_folders()) places += message(places.empty() ? "" : " or ", folder.string());
     fail<io_error>("--model: '", printable(path), "' does not exist; ", expected, ", or the name of one in ", places);

@@ -270,6 +270,13 @@ std::string draw_svg(double width, double height, std::string_view title, std::s
   return svg;
 }
 
+std::string described(std::string svg, std::string_view text) {
+  constexpr std::string_view before = "</title>";
+  const auto at = svg.find(before);
+  if (at != std::string::npos) svg.insert(at + before.size(), message("\n<desc>", escaped_for_xml(text), "</desc>"));
+  return svg;
+}
+
 double width_of(std::string_view text, double size) {
   double ems = 0;
   unicode::for_each_code_point(text, [&](const unicode::code_point_step& step, std::string_view) {

@@ -37,6 +37,9 @@ class picture_error : public error {
 [[nodiscard]] std::string draw_svg(double width, double height, std::string_view title, std::string_view commands,
                                    const std::stop_token& stop = {});
 
+/// The picture with a description that stays with it: what it shows, by which command.
+[[nodiscard]] std::string described(std::string svg, std::string_view text);
+
 /// About how wide a text is in a sans-serif font of that size, in pixels.
 [[nodiscard]] double width_of(std::string_view text, double size);
 

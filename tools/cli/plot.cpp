@@ -295,11 +295,7 @@ class plot_command final : public command {
   void describe_pictures() {
     for (auto& section : sections_) {
       for (auto& one : section.pictures) {
-        constexpr std::string_view before = "</title>";
-        const auto at = one.svg.find(before);
-        if (at == std::string::npos) continue;
-        one.svg.insert(at + before.size(), message("\n<desc>", escaped_for_xml(section.title), ". ",
-                                                   escaped_for_xml(head_of_page_.command), "</desc>"));
+        one.svg = described(std::move(one.svg), message(section.title, ". ", head_of_page_.command));
       }
     }
   }

@@ -173,6 +173,9 @@ std::string describe_ranges(const plotted_plan& plan) {
     out =
         "When source arrives, all target rows are computed again over what is read by then: each block of target rows "
         "is one such pass, and its last rows predict.";
+    if (plan.how.refresh == stream::refresh_rule::before_every_token) {
+      out += " So it is before every token, for source rows too; tokens between two reads share a picture.";
+    }
   } else {
     out =
         "The staircase: a target row sees the source words that had been read when its successor was written. Source "

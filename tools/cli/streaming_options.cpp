@@ -45,7 +45,8 @@ void streaming_options::declare_plan(arguments& options, const std::string& plan
 
 void streaming_options::declare_instruction(arguments& options) {
   const auto from =
-      options.text("--source-language", from_, "NAME", "Name of the source's language, for the instruction");
+      options.text("--source-language", from_, "NAME",
+                   "Name of the source's language, for the instruction of models that name no languages of their own");
   to_option_ = options.text("--target-language", to_, "NAME",
                             "Language to write: one of the model's (de), where it names any; else a name for the "
                             "instruction");

@@ -4,12 +4,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include <runnel/core/digest.hpp>
 #include <runnel/core/error.hpp>
+#include <runnel/io/atomic_file.hpp>
 
 #include "command.hpp"
 #include "console.hpp"
@@ -49,32 +52,53 @@ class study_run {
 
  private:
   void train(const study_cell& cell, study_result& result) const {
+    if (cell.train.empty()) return;
     std::error_code problem;
-    const bool has_model = std::filesystem::exists(cell.output / "model" / "config.json", problem);
-    if (cell.train.empty() || (result.is_trained() && has_model)) return;
+    const auto model = cell.output / "model";
+    if (result.is_trained() && std::filesystem::exists(model / "config.json", problem)) {
+      expect<io_error>(result.is_of(model), model.string(), ": is not the model of the results of ", cell.name,
+                       "; remove ", cell.output.string(), " to have it trained again");
+      return;
+    }
     own_command command{cell.train};
-    if (std::filesystem::exists(cell.output / "config.json", problem)) command.arguments.emplace_back("--resume");
+    if (is_begun(cell)) command.arguments.emplace_back("--resume");
     note(shell_command(command.arguments));
     run_own_commands({command}, 1, [](std::size_t) {});
     result.add_training();
   }
 
+  /// Whether a run is there to go on with; then checks that this command began it, else notes the command beside it.
+  [[nodiscard]] static bool is_begun(const study_cell& cell) {
+    const auto wanted = message(shell_command(cell.train), "\nrecipe (digest): ", digest(cell.recipe, 0), '\n');
+    const std::string noted = cell.output.string() + ".command";
+    std::error_code problem;
+    if (std::filesystem::exists(cell.output / "config.json", problem)) {
+      const bool known = std::filesystem::exists(noted, problem);
+      expect<io_error>(known && read_all(noted) == wanted, cell.output.string(),
+                       ": was begun by another command or recipe than ", shell_command(cell.train),
+                       "; remove it, or give the study another folder for its work");
+      return true;
+    }
+    std::filesystem::create_directories(cell.output.parent_path());
+    io::write_file_atomically(noted, std::as_bytes(std::span(wanted.data(), wanted.size())));
+    return false;
+  }
+
   void translate(const study_cell& cell, study_result& result) const {
     std::vector<own_command> commands;
-    std::vector<std::pair<const study_evaluation*, std::filesystem::path>> evaluations;
+    std::vector<const study_evaluation*> evaluations;
     for (const auto& one : cell.evaluations) {
       if (result.scores(one) != nullptr) continue;
-      const auto folder = study_.work / "translations" / message(cell.name, '-', one.pair, "-k", one.wait);
-      std::filesystem::create_directories(folder.parent_path());
-      own_command command{one.command, folder.string() + ".txt"};
-      command.arguments.insert(command.arguments.end(), {"--output", folder.string()});
+      std::filesystem::create_directories(one.folder.parent_path());
+      own_command command{one.command, one.folder.string() + ".txt"};
+      command.arguments.insert(command.arguments.end(), {"--output", one.folder.string()});
       commands.push_back(std::move(command));
-      evaluations.emplace_back(&one, folder);
+      evaluations.push_back(&one);
     }
     progress shown;
     std::size_t done = 0;
     run_own_commands(commands, cell.at_once != 0 ? cell.at_once : threads_, [&](std::size_t index) {
-      result.add_evaluation(*evaluations[index].first, evaluations[index].second);
+      result.add_evaluation(*evaluations[index]);
       shown.show(message("study: ", cell.name, ": ", ++done, " of ", commands.size(), " translations"));
     });
   }
@@ -105,7 +129,7 @@ class study_command final : public command {
         "stopped goes on when it is called again. The report has the tables and figures of what is there.\n"
         "Examples:\n"
         "  runnel study examples/study/study.json --list\n"
-        "  runnel study examples/study/study.json --only group\n"
+        "  runnel study examples/study/study.json --only group-s1\n"
         "  runnel study examples/study/study.json --report");
   }
 

@@ -3,6 +3,7 @@
 #include "study_config.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <set>
 #include <string_view>
@@ -74,12 +75,23 @@ study_table read_table(const io::json_object& from) {
           std::string(from.text_or("against", ""))};
 }
 
+std::string score_name(const io::json_object& from, std::string_view key, std::string_view otherwise) {
+  constexpr std::array known{"BLEU", "chrF2", "chrF2++", "AL",    "LAAL",  "AP",
+                             "DAL",  "AL_CA", "LAAL_CA", "AP_CA", "DAL_CA"};
+  const std::string name(from.text_or(key, otherwise));
+  std::string list;
+  for (const char* one : known) list += message(list.empty() ? "" : ", ", one);
+  expect<format_error>(std::find(known.begin(), known.end(), name) != known.end(), from.source_name(), ": ",
+                       from.path_to(key), ": expected one of ", list, "; found ", io::in_quotes(name));
+  return name;
+}
+
 study_figure read_figure(const io::json_object& from) {
   from.check_names({"name", "title", "caption", "models", "x", "y"});
   study_figure out{name_of(from), std::string(from.text("title")), std::string(from.text_or("caption", "")),
                    from.texts("models")};
-  out.x = from.text_or("x", out.x);
-  out.y = from.text_or("y", out.y);
+  out.x = score_name(from, "x", out.x);
+  out.y = score_name(from, "y", out.y);
   return out;
 }
 
@@ -131,6 +143,28 @@ void check(const study_config& study) {
   }
 }
 
+/// Results are files, and each translation has a folder: no two may be the same.
+void check_results(const study_config& study) {
+  const auto differ = [&](std::vector<std::int64_t> list, const std::string& name, std::string_view what) {
+    std::sort(list.begin(), list.end());
+    expect<config_error>(std::adjacent_find(list.begin(), list.end()) == list.end(), study.path, ": ", what, " of ",
+                         io::in_quotes(name), ": expected numbers that differ");
+  };
+  std::set<std::string> seen;
+  const auto add = [&](const std::string& name) {
+    expect<config_error>(seen.insert(name).second, study.path, ": two results are called ", io::in_quotes(name));
+  };
+  for (const auto& model : study.models) {
+    differ(model.seeds, model.name, "seeds");
+    differ(model.waits, model.name, "waits");
+    for (const auto seed : model.seeds) add(message(model.name, "-s", seed));
+  }
+  for (const auto& measure : study.measures) {
+    differ(measure.waits, measure.name, "waits");
+    add(measure.name);
+  }
+}
+
 }  // namespace
 
 const study_model& study_config::model(const std::string& name) const { return find(models, name, *this, "model"); }
@@ -157,6 +191,7 @@ study_config read_study(const std::string& path) {
   out.figures = list_of(from, "figures", read_figure);
   out.efficiency = list_of(from, "efficiency", read_efficiency);
   check(out);
+  check_results(out);
   return out;
 }
 

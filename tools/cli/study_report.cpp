@@ -72,7 +72,6 @@ class study_numbers {
     const auto& scores = (*found)["scores"];
     if (!scores.contains(name)) return std::nullopt;
     const auto& value = scores[name];
-    if (value.is_object() && value.contains("score")) return value["score"].get<double>();
     return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
   }
 
@@ -105,11 +104,12 @@ class study_numbers {
 
 std::string signed_number(double value) { return (value < 0 ? "&minus;" : "+") + fixed(std::fabs(value), 2); }
 
-/// "35.21", with half the range of the seeds if there are several.
-std::string as_cell(const spread& of) {
+/// "35.21", with half the range of the seeds if there are several, and how many there are if some are missing.
+std::string as_cell(const spread& of, std::size_t seeds) {
   if (of.values.empty()) return "&ndash;";
   std::string out = fixed(of.mean(), 2);
   if (of.values.size() > 1) out += message(" <small>&plusmn;", fixed((of.high() - of.low()) / 2, 2), "</small>");
+  if (of.values.size() < seeds) out += message(" <small>(", of.values.size(), " of ", seeds, " seeds)</small>");
   return out;
 }
 
@@ -205,14 +205,15 @@ class report_writer {
   [[nodiscard]] std::string scores_table(const study_pair& pair, const std::vector<const study_model*>& rows,
                                          const std::vector<std::int64_t>& waits) const {
     std::string html =
-        message("<caption>", escaped_for_xml(pair.name), ": BLEU (AL, LAAL in words)</caption>", heading(waits));
+        message("<caption>", escaped_for_xml(pair.name),
+                ": BLEU &plusmn; half the range of the seeds (AL, LAAL in words)</caption>", heading(waits));
     for (const auto* model : rows) {
       std::string cells = message("<td>", escaped_for_xml(model->title), "</td>");
       for (const auto wait : waits) {
         const auto bleu = numbers_.scores(*model, pair.name, wait, "BLEU");
         const auto al = numbers_.scores(*model, pair.name, wait, "AL");
         const auto laal = numbers_.scores(*model, pair.name, wait, "LAAL");
-        cells += "<td>" + as_cell(bleu);
+        cells += "<td>" + as_cell(bleu, model->seeds.size());
         if (!al.values.empty() && !laal.values.empty()) {
           cells += message(" <small>(", fixed(al.mean(), 2), ", ", fixed(laal.mean(), 2), ")</small>");
         }
@@ -282,7 +283,9 @@ class report_writer {
       }
       add("<figure>\n");
       try {
-        const auto svg = draw_chart(what, interrupts::instance().token());
+        const auto svg =
+            described(draw_chart(what, interrupts::instance().token()),
+                      message(figure.caption, " Drawn by: runnel study ", shell_word(study_.path), " --report"));
         save(message(figure.name, '-', pair.name, ".svg"), svg);
         add(svg);
       } catch (const picture_error& problem) {
@@ -303,9 +306,9 @@ class report_writer {
       const json* against = numbers_.find(first.name, "", wait);
       std::string html =
           message("<caption>", wait == 0 ? std::string("all read first") : message("k = ", wait),
-                  "</caption><tr><th></th><th>seconds</th><th>tokens/s</th><th>rows</th><th>passes</th><th>rows/s</th>"
-                  "<th>rows, times ",
-                  escaped_for_xml(first.title), "</th><th>time, times it</th></tr>\n");
+                  "</caption><tr><th></th><th>tokens</th><th>rows</th><th>passes</th><th>seconds</th><th>rows/s</th>"
+                  "<th>tokens/s</th><th>rows a token, times<br>",
+                  escaped_for_xml(first.title), "</th><th>time a token,<br>times it</th></tr>\n");
       for (const auto& name : table.measures) {
         html += element("tr", efficiency_row(study_.measure(name), numbers_.find(name, "", wait), against));
       }
@@ -313,24 +316,37 @@ class report_writer {
     }
   }
 
+  /// Work that one translation took. Its tokens are those it kept: what another plan writes may be longer.
+  struct work {
+    explicit work(const json& of)
+        : tokens(of["rows"].value("tokens_kept", 0.0)),
+          passes(of["rows"].value("passes", 0.0)),
+          seconds(of["computed_s"].get<double>()) {
+      for (const char* name : {"source", "target", "refed", "refreshed"}) rows += of["rows"].value(name, 0.0);
+    }
+
+    double tokens, passes, seconds, rows = 0;
+  };
+
+  [[nodiscard]] static std::string ratio(double a, double b, int decimals) {
+    return b > 0 ? fixed(a / b, decimals) : std::string("&ndash;");
+  }
+
   [[nodiscard]] static std::string efficiency_row(const study_measure& measure, const json* of, const json* against) {
     std::string cells = message("<td>", escaped_for_xml(measure.title), "</td>");
-    if (of == nullptr) return cells + "<td>&ndash;</td>";
-    const auto rows = [](const json& one) {
-      double sum = 0;
-      for (const char* name : {"source", "target", "refed", "refreshed"}) sum += one["rows"].value(name, 0.0);
-      return sum;
-    };
-    const double seconds = (*of)["computed_s"].get<double>();
     const auto cell = [&](const std::string& text) { cells += "<td>" + text + "</td>"; };
-    cell(fixed(seconds, 2));
-    cell(fixed((*of)["rows"].value("tokens_kept", 0.0) / seconds, 1));
-    cell(fixed(rows(*of), 0));
-    cell(fixed((*of)["rows"].value("passes", 0.0), 0));
-    cell(fixed(rows(*of) / seconds, 0));
+    if (of == nullptr) return cells + "<td>&ndash;</td>";
+    const work took(*of);
+    cell(fixed(took.tokens, 0));
+    cell(fixed(took.rows, 0));
+    cell(fixed(took.passes, 0));
+    cell(fixed(took.seconds, 2));
+    cell(ratio(took.rows, took.seconds, 0));
+    cell(ratio(took.tokens, took.seconds, 1));
     if (against == nullptr) return cells;
-    cell(fixed(rows(*of) / rows(*against), 2));
-    cell(fixed(seconds / (*against)["computed_s"].get<double>(), 2));
+    const work other(*against);
+    cell(ratio(took.rows * other.tokens, other.rows * took.tokens, 2));
+    cell(ratio(took.seconds * other.tokens, other.seconds * took.tokens, 2));
     return cells;
   }
 
@@ -344,10 +360,14 @@ class report_writer {
       if (result.all().contains("training")) {
         const auto& took = result.all()["training"];
         about += message(": ", took.value("steps", 0), " steps, ", fixed(took.value("seconds", 0.0) / 60, 1),
-                         " minutes, validation loss ", fixed(took.value("validation_loss", std::nan("")), 4));
+                         " minutes, validation loss ",
+                         took.contains("validation_loss") ? fixed(took["validation_loss"].get<double>(), 4)
+                                                          : std::string("unknown"));
       }
       std::string text = cell.train.empty() ? std::string() : shell_command(cell.train) + '\n';
-      for (const auto& one : cell.evaluations) text += shell_command(one.command) + '\n';
+      for (const auto& one : cell.evaluations) {
+        text += message(shell_command(one.command), " --output ", shell_word(one.folder.string()), '\n');
+      }
       add(element("details", element("summary", escaped_for_xml(about)) + element("pre", escaped_for_xml(text))));
     }
   }

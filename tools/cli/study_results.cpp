@@ -9,11 +9,14 @@
 #include <system_error>
 #include <utility>
 
+#include <runnel/core/digest.hpp>
 #include <runnel/core/error.hpp>
 #include <runnel/io/atomic_file.hpp>
 
 #include "console.hpp"
 #include "instance_log.hpp"
+#include "model_file.hpp"
+#include "options.hpp"
 #include "scores.hpp"
 #include "subprocess.hpp"
 
@@ -26,6 +29,44 @@ using json = nlohmann::ordered_json;
 /// What a source word takes to come, in the computation-aware scores: slow speech.
 constexpr double source_word_ms = 400;
 
+/// The value of an option or setting among words.
+std::string value_after(const std::vector<std::string>& words, std::string_view option) {
+  const auto found = std::find(words.begin(), words.end(), option);
+  return found == words.end() || found + 1 == words.end() ? std::string() : *(found + 1);
+}
+
+/// The model that a training starts from: what its settings say, or its recipe.
+std::string start_of(const std::vector<std::string>& train, const std::string& recipe) {
+  constexpr std::string_view key = "model.init=";
+  for (const auto& word : train) {
+    if (word.starts_with(key)) return word.substr(key.size());
+  }
+  const auto settings = json::parse(recipe, nullptr, false);
+  if (!settings.is_object() || !settings.contains("model") || !settings["model"].is_object()) return {};
+  const auto& model = settings["model"];
+  return model.contains("init") && model["init"].is_string() ? model["init"].get<std::string>() : std::string();
+}
+
+/// What a result depends on beside its command.
+json sources_of(const study_cell& cell) {
+  json out = json::object();
+  if (!cell.recipe.empty()) out["recipe"] = message(digest(cell.recipe, 0));
+  if (cell.uses.empty()) return out;
+  try {
+    out["uses"] = fingerprint(resolve_model(cell.uses));
+  } catch (const error&) {  // it is not there, where only results are
+  }
+  return out;
+}
+
+/// Whether two such agree where both know.
+bool agree(const json& a, const json& b) {
+  for (const auto& [key, value] : a.items()) {
+    if (b.contains(key) && b[key] != value) return false;
+  }
+  return true;
+}
+
 std::string filled(std::string text, const study_config& study, std::int64_t seed) {
   const auto fill = [&](std::string_view mark, const std::string& value) {
     for (auto at = text.find(mark); at != std::string::npos; at = text.find(mark, at + value.size())) {
@@ -37,6 +78,11 @@ std::string filled(std::string text, const study_config& study, std::int64_t see
   return text;
 }
 
+std::filesystem::path folder_of(const study_config& study, const std::string& cell, const std::string& pair,
+                                std::int64_t wait) {
+  return study.work / "translations" / message(cell, pair.empty() ? "" : "-", pair, "-k", wait);
+}
+
 study_cell cell_of(const study_config& study, const study_model& model, std::int64_t seed) {
   study_cell out;
   out.name = cell_name(model, seed);
@@ -46,9 +92,11 @@ study_cell cell_of(const study_config& study, const study_model& model, std::int
     out.train.emplace_back("--set");
     out.train.push_back(one);
   };
+  out.recipe = read_all(model.config);
   for (const auto& one : model.set) set(filled(one, study, seed));
   set(message("seed=", seed));
   set("output=" + out.output.string());
+  out.uses = start_of(out.train, out.recipe);
   const auto waits = model.waits.empty() ? std::vector<std::int64_t>{0} : model.waits;
   for (const auto& pair : study.pairs) {
     for (const auto wait : waits) {
@@ -57,7 +105,7 @@ study_cell cell_of(const study_config& study, const study_model& model, std::int
       if (wait != 0) command.insert(command.end(), {"-k", message(wait)});
       command.insert(command.end(),
                      {"--target-language", pair.language, "--source", pair.source, "--target", pair.target, "-t", "1"});
-      out.evaluations.push_back({pair.name, wait, std::move(command)});
+      out.evaluations.push_back({pair.name, wait, std::move(command), folder_of(study, out.name, pair.name, wait)});
     }
   }
   return out;
@@ -72,7 +120,8 @@ study_cell cell_of(const study_config& study, const study_measure& measure) {
     std::vector<std::string> command{"translate"};
     for (const auto& option : measure.translate) command.push_back(filled(option, study, 0));
     if (wait != 0) command.insert(command.end(), {"-k", message(wait)});
-    out.evaluations.push_back({"", wait, std::move(command)});
+    out.uses = value_after(command, "-m");
+    out.evaluations.push_back({"", wait, std::move(command), folder_of(study, out.name, "", wait)});
   }
   return out;
 }
@@ -92,7 +141,8 @@ json add_metrics(json sum, const json& line) {
   sum["steps"] = line.value("step", 0);
   sum["seconds"] = line.value("seconds", 0.0);
   const auto known = sum.value("validation_loss", std::numeric_limits<double>::infinity());
-  if (line.contains("validation_loss")) sum["validation_loss"] = std::min(known, line["validation_loss"].get<double>());
+  const auto loss = line.find("validation_loss");  // null where it was not finite
+  if (loss != line.end() && loss->is_number()) sum["validation_loss"] = std::min(known, loss->get<double>());
   return sum;
 }
 
@@ -104,9 +154,7 @@ json add_sentence(json sum, const json& line) {
       sum["rows"][name] = sum["rows"].value(name, std::int64_t{0}) + count.get<std::int64_t>();
     }
   }
-  if (line.contains("computed_ms") && !line["computed_ms"].empty()) {
-    sum["computed_s"] = sum.value("computed_s", 0.0) + line["computed_ms"].back().get<double>() / 1000;
-  }
+  sum["computed_s"] = sum.value("computed_s", 0.0) + line.value("computed_total_ms", 0.0) / 1000;
   return sum;
 }
 
@@ -133,17 +181,42 @@ study_result::study_result(const study_config& study, const study_cell& cell)
   if (std::filesystem::exists(path_, problem)) {
     json_ = json::parse(read_all(path_.string()), nullptr, false);
     expect<format_error>(json_.is_object(), path_.string(), ": expected a JSON object with the results of ", cell.name);
-    for (const auto& one : json_.value("evaluations", json::array())) {
-      const bool whole = one.is_object() && one.contains("scores") && one["scores"].is_object() &&
-                         one.contains("rows") && one["rows"].is_object() && one.contains("computed_s");
-      expect<format_error>(whole, path_.string(), ": evaluations: expected objects with command, scores, rows and ",
-                           "computed_s, found ", one.dump());
-    }
+    check();
   }
   const auto now = cell.train.empty() ? std::string() : shell_command(cell.train);
-  if (json_.value("command", std::string()) != now) json_ = json::object();
+  const auto sources = sources_of(cell);
+  if (json_.value("command", std::string()) != now || !agree(json_.value("made_from", json::object()), sources)) {
+    json_ = json::object();
+  }
   if (!now.empty()) json_["command"] = now;
+  if (!json_.contains("made_from")) json_["made_from"] = json::object();
+  json_["made_from"].update(sources);
   if (!json_.contains("evaluations")) json_["evaluations"] = json::array();
+}
+
+void study_result::check() const {
+  const auto need = [&](bool good, const char* what, const json& found) {
+    expect<format_error>(good, path_.string(), ": expected ", what, ", found ", found.dump());
+  };
+  const auto is_text = [](const json& in, const char* key) { return !in.contains(key) || in[key].is_string(); };
+  const auto numbers = [](const json& in) {
+    return in.is_object() && std::all_of(in.begin(), in.end(), [](const json& one) { return one.is_number(); });
+  };
+  need(is_text(json_, "command") && is_text(json_, "weights"), "command and weights as text", json_);
+  if (json_.contains("made_from")) need(json_["made_from"].is_object(), "made_from as an object", json_["made_from"]);
+  if (json_.contains("training")) need(numbers(json_["training"]), "training as numbers", json_["training"]);
+  if (!json_.contains("evaluations")) return;
+  need(json_["evaluations"].is_array(), "evaluations as a list", json_["evaluations"]);
+  for (const auto& one : json_["evaluations"]) {
+    const bool whole = one.is_object() && is_text(one, "command") && one.contains("scores") &&
+                       one["scores"].is_object() && one.contains("rows") && numbers(one["rows"]) &&
+                       one.contains("computed_s") && one["computed_s"].is_number();
+    need(whole, "evaluations with command, scores, rows and computed_s", one);
+  }
+}
+
+bool study_result::is_of(const std::filesystem::path& path) const {
+  return !json_.contains("weights") || json_["weights"] == fingerprint(path);
 }
 
 bool study_result::is_trained() const { return cell_.train.empty() || json_.contains("training"); }
@@ -162,11 +235,12 @@ bool study_result::is_complete() const {
 
 void study_result::add_training() {
   json_["training"] = lines_of(cell_.output / "metrics.jsonl", add_metrics);
+  json_["weights"] = fingerprint(cell_.output / "model");
   write();
 }
 
-void study_result::add_evaluation(const study_evaluation& one, const std::filesystem::path& folder) {
-  const auto log = folder / "instances.log";
+void study_result::add_evaluation(const study_evaluation& one) {
+  const auto log = one.folder / "instances.log";
   score_options how;
   how.computation_aware = true;
   how.unit_ms = source_word_ms;

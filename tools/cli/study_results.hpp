@@ -21,12 +21,15 @@ struct study_evaluation {
   std::string pair;
   std::int64_t wait = 0;  ///< 0: reads all first
   std::vector<std::string> command;
+  std::filesystem::path folder;  ///< for the command's --output
 };
 
 /// One result file: of a model and seed, or of a measure.
 struct study_cell {
   std::string name;                ///< of the file: "group-s1"
   std::vector<std::string> train;  ///< command; empty: nothing is trained
+  std::string recipe;              ///< the file of settings, as it stands
+  std::string uses;                ///< the model that training starts from, or that is measured; may be empty
   std::filesystem::path output;    ///< what training makes
   std::vector<study_evaluation> evaluations;
   std::size_t at_once = 0;  ///< evaluations that run together; 0: one a processor
@@ -39,21 +42,25 @@ struct study_cell {
 /// The result file of a cell as it stands, and what of it is done.
 class study_result {
  public:
-  /// Reads it, if it is there. Throws io_error, format_error.
+  /// Reads it, if it is there. What was made by another command, recipe or model is taken for not done. Throws
+  /// io_error, format_error.
   study_result(const study_config& study, const study_cell& cell);
 
   [[nodiscard]] bool is_trained() const;
+  /// Whether the model at `path` is the one that was trained, as far as that is known.
+  [[nodiscard]] bool is_of(const std::filesystem::path& path) const;
   /// The scores of an evaluation, or nothing while it is not done.
   [[nodiscard]] const nlohmann::ordered_json* scores(const study_evaluation& one) const;
   [[nodiscard]] bool is_complete() const;
   [[nodiscard]] const nlohmann::ordered_json& all() const noexcept { return json_; }
 
-  /// Notes what training took, from its metrics; writes the file.
+  /// Notes what training took, from its metrics, and what model came of it; writes the file.
   void add_training();
-  /// Notes scores, rows and times from the log that the evaluation wrote into `folder`; writes the file.
-  void add_evaluation(const study_evaluation& one, const std::filesystem::path& folder);
+  /// Notes scores, rows and times from the log that the evaluation wrote into its folder; writes the file.
+  void add_evaluation(const study_evaluation& one);
 
  private:
+  void check() const;
   void write() const;
 
   const study_cell& cell_;

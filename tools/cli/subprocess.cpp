@@ -52,16 +52,36 @@ class redirections {
   posix_spawn_file_actions_t actions_{};
 };
 
+/// A process group of its own: Ctrl-C is ours to answer, a second signal would end a child at once.
+class own_group {
+ public:
+  own_group() {
+    ::posix_spawnattr_init(&attributes_);
+    ::posix_spawnattr_setpgroup(&attributes_, 0);
+    ::posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETPGROUP);
+  }
+  own_group(const own_group&) = delete;
+  own_group& operator=(const own_group&) = delete;
+  ~own_group() { ::posix_spawnattr_destroy(&attributes_); }
+
+  [[nodiscard]] const posix_spawnattr_t* get() const noexcept { return &attributes_; }
+
+ private:
+  posix_spawnattr_t attributes_{};
+};
+
 pid_t start(const own_command& what) {
-  static const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
-  std::vector<std::string> words{program};
+  // The link, not where it leads: a program that is built anew meanwhile stays the one that runs.
+  constexpr const char* program = "/proc/self/exe";
+  std::vector<std::string> words{"runnel"};
   words.insert(words.end(), what.arguments.begin(), what.arguments.end());
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   const redirections streams(what.log);
+  const own_group group;
   pid_t child = 0;
-  const int failure = ::posix_spawn(&child, program.c_str(), streams.get(), nullptr, pointers.data(), environ);
+  const int failure = ::posix_spawn(&child, program, streams.get(), group.get(), pointers.data(), environ);
   expect<io_error>(failure == 0, "cannot run ", shell_command(what.arguments), ": ", std::strerror(failure));
   return child;
 }
@@ -107,10 +127,13 @@ class children {
   void look() {
     for (std::size_t i = 0; i < running_.size(); ++i) {
       int status = 0;
-      if (running_[i] == 0 || ::waitpid(running_[i], &status, WNOHANG) != running_[i]) continue;
+      if (running_[i] == 0) continue;
+      const pid_t ended = ::waitpid(running_[i], &status, WNOHANG);
+      const bool lost = ended < 0 && errno == ECHILD;
+      if (ended != running_[i] && !lost) continue;
       running_[i] = 0;
       --count_;
-      if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+      if (!lost && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         done_(i);
       } else if (problem_.empty()) {
         const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -146,6 +169,7 @@ class children {
 
 void run_own_commands(const std::vector<own_command>& commands, std::size_t at_once,
                       const std::function<void(std::size_t)>& done) {
+  std::signal(SIGCHLD, SIG_DFL);  // where it is ignored nobody learns how a child ended
   children all(commands, done);
   std::size_t next = 0;
   while (next < commands.size() || all.count() > 0) {

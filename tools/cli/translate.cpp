@@ -223,6 +223,7 @@ class translation_run {
     sum_.source_units += one_.num_source_units;
     sum_.words += static_cast<std::int64_t>(one_.words.size());
     sum_.seconds += busy_;
+    one_.computed_total_ms = busy_ * 1000;
     progress_.clear();
     begin_view();
     view_.end_sentence(one_.text());

@@ -132,6 +132,7 @@ void translation_log::add(const translation& one) {
   line["source"] = one.source;
   line["source_length"] = one.num_source_units;
   line["computed_ms"] = in_ms(one.computed_ms);
+  line["computed_total_ms"] = std::round(one.computed_total_ms * 1000) / 1000;
   const auto& rows = one.rows;
   line["rows"] = {{"source", rows.source_rows},
                   {"target", rows.target_rows},

@@ -30,6 +30,7 @@ struct translation {
   std::vector<double> elapsed_ms;
   /// Of each word: milliseconds spent computing since the sentence began, waiting for the source not counted.
   std::vector<double> computed_ms;
+  double computed_total_ms = 0;  ///< of the whole sentence, what came after its last word included
   stream::row_counters rows;
   std::optional<std::string> reference;
 

@@ -367,7 +367,9 @@ class batch_stream {
   void cut() {
     index_t rows = 0;
     for (std::size_t i = 0; i < pool_.size(); ++i) {
-      if (i == 0 || rows + pool_[i].rows > options_.joined) {
+      const bool many = i > 0 && options_.most_pairs > 0 &&
+                        i - streams_.back().begin == static_cast<std::size_t>(options_.most_pairs);
+      if (i == 0 || many || rows + pool_[i].rows > options_.joined) {
         streams_.push_back({i, i});
         rows = 0;
       }
