@@ -229,8 +229,11 @@ TEST_CASE("Ctrl-C lets the training of a study save where it is") {
   training["validation"]["every"] = 0;
   write_text(at.path("train.json"), training.dump());
   process running({"study", at.path("study.json"), "--only", "group-s1"});
-  REQUIRE(running.wait_for("time: about"));
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  for (int i = 0;
+       i < 3000 && !holds(at.has("work/group-s1/metrics.jsonl") ? at.file("work/group-s1/metrics.jsonl") : "", "\n");
+       ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   running.send(SIGINT);
   const auto ended = running.finish();
   CAPTURE(ended.err);
