@@ -529,12 +529,18 @@ TEST_CASE("a folder that cannot be written is named") {
   options.checkpoints = folder / "file" / "checkpoints";
   toy_run toy(options);
   CHECK(holds(failure<io_error>([&] { toy.run->run(); }), "checkpoints"));
-  if (::geteuid() == 0) return;  // nothing is read-only to root
   options.checkpoints = folder.path();
-  std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+  using std::filesystem::perms;
+  const auto for_all = perms::group_read | perms::group_exec | perms::others_read | perms::others_exec;
+  std::filesystem::permissions(folder.path(), perms::owner_read | perms::owner_exec | for_all);
   toy_run other(options);
-  CHECK(holds(failure<io_error>([&] { other.run->run(); }), "ermission"));
-  std::filesystem::permissions(folder.path(), std::filesystem::perms::owner_all);
+  constexpr uid_t nobody = 65534;  // to root nothing is read-only
+  const bool root = ::geteuid() == 0;
+  if (root) REQUIRE(::seteuid(nobody) == 0);
+  const auto problem = failure<io_error>([&] { other.run->run(); });
+  if (root) REQUIRE(::seteuid(0) == 0);
+  CHECK(holds(problem, "ermission"));
+  std::filesystem::permissions(folder.path(), perms::owner_all);
 }
 
 TEST_CASE("a process that is killed at any moment goes on with the next") {
