@@ -415,6 +415,23 @@ TEST_CASE("a model that comes along is known by its name") {
   ::unsetenv("RUNNEL_MODELS");
 }
 
+TEST_CASE("the translator that comes along writes German and French while it reads") {
+  const scratch_folder folder;
+  const std::string source = (folder / "source").string();
+  write_text(source, "A man in a red shirt is playing the guitar.\n");
+  const auto into = [&](const char* language) {
+    const auto said = run({"translate", "-m", "demo", "--target-language", language, "--source", source, "-k", "3",
+                           "--compute", "f32", "-t", "1", "--output", (folder / language).string()});
+    CAPTURE(said.err);
+    CHECK(said.code == 0);
+    return said.out;
+  };
+  for (const char* word : {"Mann", "rote", "Gitarre"}) CHECK(into("de").find(word) != std::string::npos);
+  for (const char* word : {"homme", "rouge", "guitare"}) CHECK(into("fr").find(word) != std::string::npos);
+  const auto scores = run({"score", "-i", (folder / "de").string()}).out;
+  CHECK(scores.find("\"words_while_reading\":0.0") == std::string::npos);
+}
+
 TEST_CASE("sentences from a pipe are answered while the pipe is open") {
   process one(translate({"--source", "-"}));
   one.write("a b");
