@@ -268,7 +268,12 @@ TEST_CASE("studies that make no sense are refused") {
         study["models"][0]["seeds"] = {1, 1};
       },
       "seeds of 'group': expected numbers that differ", 2);
-  refused([](json& study) { study["measures"][0]["name"] = "group-s2"; }, "two results are called 'group-s2'", 2);
+  refused(
+      [](json& study) {
+        study["measures"][0]["name"] = "group-s2";
+        study.erase("efficiency");
+      },
+      "two results are called 'group-s2'", 2);
   refused([](json& study) { study["figures"][0]["x"] = "Laal"; }, "figures[0].x: expected one of BLEU", 1);
   refused([](json& study) { study["tables"][0]["models"] = {"none"}; }, "no model is called 'none'", 2);
   refused([](json& study) { study["efficiency"][0].erase("against"); }, "efficiency[0].against is missing", 1);
