@@ -46,7 +46,7 @@ struct spread {
 /// All results of a study.
 class study_numbers {
  public:
-  explicit study_numbers(const study_config& study) : study_(study), cells_(cells_of(study)) {
+  explicit study_numbers(const study_config& study) : cells_(cells_of(study)) {
     for (const auto& cell : cells_) results_.emplace(cell.name, study_result(study, cell));
   }
 
@@ -97,7 +97,6 @@ class study_numbers {
   }
 
  private:
-  const study_config& study_;
   std::vector<study_cell> cells_;
   std::map<std::string, study_result> results_;
 };
