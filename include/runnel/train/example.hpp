@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include <runnel/position/row_table.hpp>
@@ -9,7 +10,8 @@
 namespace runnel::train {
 
 /// One sentence pair as tokens, segment by segment (semantics of a chat format: prompt, words, end; header, words,
-/// end).
+/// end). Where the source is audio its segments are chunks, and token -1 - r stands for row r of what the speech encoder
+/// and the projector make of it.
 struct example {
   std::vector<std::int32_t> source;
   /// Source rows up to and including each segment: the prompt s0, words s1..sN, the end s(N+1).
@@ -28,6 +30,8 @@ struct training_rows {
   std::vector<std::int32_t> tokens;  ///< of each row
   std::vector<index_t> logit_rows;   ///< rows that predict
   std::vector<std::int32_t> labels;  ///< of each of these: the token that follows
+  /// Samples at the encoder's rate, as they go into it but for its own padding; negative tokens name rows made of them.
+  std::shared_ptr<const std::vector<float>> audio{};
 };
 
 }  // namespace runnel::train
