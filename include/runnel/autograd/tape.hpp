@@ -122,6 +122,17 @@ class tape {
   /// Number of the first block since `reset` whose result was not finite, if the options say to look for it.
   [[nodiscard]] std::optional<std::size_t> first_non_finite_block() const noexcept { return non_finite_; }
 
+  /// Runs `f() -> value` as a constant: nothing in it is recorded or dropped, and no gradient goes into it.
+  template <class F>
+  value constant(F&& f) {
+    const auto before = std::pair(recording_, options_);
+    recording_ = false;
+    options_.dropout = options_.adapter_dropout = 0;
+    const value y = std::forward<F>(f)();
+    std::tie(recording_, options_) = before;
+    return y;
+  }
+
   /// Elements of x dropped at random, at the rate of the options.
   [[nodiscard]] value drop(const value& x) { return drop_at(options_.dropout, x); }
   [[nodiscard]] value drop_adapted(const value& x) { return drop_at(options_.adapter_dropout, x); }

@@ -20,9 +20,10 @@ namespace runnel::models {
 struct stream_rows {
   cache::key_value_cache* cache = nullptr;
   const row_table* rows = nullptr;
-  std::span<const std::int32_t> tokens;  ///< [rows]
+  std::span<const std::int32_t> tokens;  ///< [rows]; -1 - r: row r of `vectors`
   std::span<const index_t> logit_rows;   ///< rows whose logits are wanted, as indices into `rows`
   std::span<const nn::active_adapter<nn::inference_parameters>> adapters{};  ///< of this stream, all added up
+  tensor_view<const float, 2> vectors{};  ///< [any, hidden]: rows that are no tokens (audio), in embeddings' places
 };
 
 /// A decoder-only transformer. Const and shared between threads and streams; it never knows which plan runs.
@@ -124,9 +125,14 @@ class decoder {
     expect(static_cast<index_t>(stream.tokens.size()) == rows.size(), "forward: ", rows.size(), " rows but ",
            stream.tokens.size(), " tokens");
     for (const std::int32_t id : stream.tokens) {
-      expect(id >= 0 && id < config().vocab_size, "forward: token id ", id, " is outside of the vocabulary of ",
+      const index_t vector = -1 - index_t{id};
+      expect(id >= 0 || vector < stream.vectors.size(0), "forward: vector ", vector, " of ", stream.vectors.size(0));
+      expect(id < config().vocab_size, "forward: token id ", id, " is outside of the vocabulary of ",
              config().vocab_size);
     }
+    expect<shape_error>(stream.vectors.size(0) == 0 || stream.vectors.size(1) == config().hidden_size,
+                        "forward: vectors have ", stream.vectors.size(1), " features, the model has ",
+                        config().hidden_size);
     const cache::entry_shape& entry = stream.cache->entry();
     expect(entry == entry_shape(entry.storage, entry.context), "forward: the cache holds ", entry.layers, " layers of ",
            entry.kv_heads, " heads of ", entry.head_dim, ", the model has ", config().num_hidden_layers, " of ",
@@ -164,13 +170,41 @@ class decoder {
     const std::span<part> parts(context.memory.template take<part>(streams.size()), streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
       const auto& from = streams[i];
-      parts[i] = {from.rows, from.tokens, from.cache, from.cache->entry().context, from.logit_rows, from.adapters};
+      parts[i] = {from.rows, from.tokens, from.cache, from.cache->entry().context, from.logit_rows, from.adapters, 0};
     }
-    const auto x = network_.hidden(context, std::span<const part>(parts));
+    const auto vectors = gather_vectors(context, streams, parts);
+    const auto x = network_.hidden(context, std::span<const part>(parts), vectors.size(0) == 0 ? nullptr : &vectors);
     context.check_stop();
     const auto last = network_.last_rows(context, x, std::span<const part>(parts));
     if (last.size(0) == 0) return {};
     return network_.logits(context, last, network_.last_adapters(context, std::span<const part>(parts)));
+  }
+
+  /// The vectors that a pass names, one after another, and the parts' tokens numbered accordingly.
+  template <class Context, class Part>
+  [[nodiscard]] typename Context::value gather_vectors(Context& context, std::span<const stream_rows> streams,
+                                                       std::span<Part> parts) const {
+    const auto is_vector = [](std::int32_t token) { return token < 0; };
+    index_t count = 0;
+    for (const auto& one : streams) count += std::count_if(one.tokens.begin(), one.tokens.end(), is_vector);
+    if (count == 0) return {};
+    const auto out = context.make(count, config().hidden_size);
+    index_t next = 0;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      const auto& from = streams[i];
+      if (std::none_of(from.tokens.begin(), from.tokens.end(), is_vector)) continue;
+      const std::span<std::int32_t> tokens(context.memory.template take<std::int32_t>(from.tokens.size()),
+                                           from.tokens.size());
+      for (std::size_t at = 0; at < tokens.size(); ++at) {
+        tokens[at] = from.tokens[at];
+        if (!is_vector(tokens[at])) continue;
+        const auto row = from.vectors.row(-1 - index_t{tokens[at]});
+        std::copy(row.begin(), row.end(), out.row(next).begin());
+        tokens[at] = static_cast<std::int32_t>(-1 - next++);
+      }
+      parts[i].tokens = tokens;
+    }
+    return out;
   }
 
   network<parameters> network_;

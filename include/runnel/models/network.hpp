@@ -26,11 +26,12 @@ struct decoder_weights {
 template <class Parameters, class KeyStore>
 struct network_part {
   const row_table* rows = nullptr;
-  std::span<const std::int32_t> tokens;  ///< [rows]
+  std::span<const std::int32_t> tokens;  ///< [rows]; -1 - r: row `first_vector` + r of the pass's vectors
   KeyStore* store = nullptr;
   index_t context = 0;                  ///< positions that the stream was declared for
   std::span<const index_t> logit_rows;  ///< rows whose logits are wanted, as indices into `rows`
   std::span<const nn::active_adapter<Parameters>> adapters{};
+  index_t first_vector = 0;
 };
 
 /// What a decoder-only transformer computes, written once: inference runs it over packed weights and live caches,
@@ -59,11 +60,13 @@ class network {
   [[nodiscard]] const model_config& config() const noexcept { return config_; }
   [[nodiscard]] const decoder_weights<Parameters>& weights() const noexcept { return weights_; }
 
-  /// Rows of all parts after the last layer, [rows, hidden]. Their keys and values go to the stores. What parts name
-  /// must live as long as the context remembers the pass.
+  /// Rows of all parts after the last layer, [rows, hidden]. Their keys and values go to the stores. `vectors`
+  /// [any, hidden], in the places of embeddings (and of their scale) where tokens say so; nullptr: no token does. What
+  /// parts name must live as long as the context remembers the pass.
   template <class Context, class KeyStore>
   [[nodiscard]] typename Context::value hidden(Context& context,
-                                               std::span<const network_part<Parameters, KeyStore>> parts) const {
+                                               std::span<const network_part<Parameters, KeyStore>> parts,
+                                               const typename Context::value* vectors = nullptr) const {
     using stream_type = nn::attention_stream<KeyStore>;
     std::size_t num_rows = 0;
     for (const auto& part : parts) num_rows += part.tokens.size();
@@ -82,7 +85,7 @@ class network {
         streams[i].angles[table] = rotary_[table](context, *part.rows, part.context);
       }
     }
-    auto x = context.drop(weights_.embedding(context, std::span<const std::int32_t>(tokens)));
+    auto x = context.drop(embed(context, parts, tokens, vectors));
     for (index_t index = 0; index < config_.num_hidden_layers; ++index) {
       const auto& layer = weights_.layers[static_cast<std::size_t>(index)];
       // By value: a context may run a layer again when this function has long returned.
@@ -139,6 +142,30 @@ class network {
 
  private:
   using adapted = nn::adapted_rows<Parameters>;
+
+  /// `tokens` are those of all parts; those that are none become any other.
+  template <class Context, class KeyStore>
+  [[nodiscard]] typename Context::value embed(Context& context,
+                                              std::span<const network_part<Parameters, KeyStore>> parts,
+                                              std::span<std::int32_t> tokens,
+                                              const typename Context::value* vectors) const {
+    const auto count = static_cast<std::size_t>(
+        std::count_if(tokens.begin(), tokens.end(), [](std::int32_t token) { return token < 0; }));
+    if (count == 0) return weights_.embedding(context, std::span<const std::int32_t>(tokens));
+    expect(vectors != nullptr, "forward: tokens name vectors, but there are none");
+    const std::span<ops::row_move> moves(context.memory.template take<ops::row_move>(count), count);
+    std::size_t row = 0, found = 0;
+    for (const auto& part : parts) {
+      for (const std::int32_t token : part.tokens) {
+        if (token < 0) moves[found++] = {static_cast<index_t>(row), part.first_vector - 1 - index_t{token}};
+        ++row;
+      }
+    }
+    std::replace_if(
+        tokens.begin(), tokens.end(), [](std::int32_t token) { return token < 0; }, 0);
+    const auto x = weights_.embedding(context, std::span<const std::int32_t>(tokens));
+    return context(ops::replace_rows{}, x, *vectors, std::span<const ops::row_move>(moves));
+  }
 
   model_config config_;
   decoder_weights<Parameters> weights_;

@@ -338,4 +338,76 @@ struct select_rows {
   }
 };
 
+/// A row of one value and the row of another that takes its place.
+struct row_move {
+  index_t to = 0;
+  index_t from = 0;
+};
+
+/// Rows of x that `moves` names become rows of another value of as many features, in place. No row of x is named twice.
+struct replace_rows {
+  static constexpr bool in_place = true;
+
+  template <class T>
+  auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x, const typename basic_eval<T>::value& by,
+               std::span<const row_move> moves) const {
+    expect<shape_error>(x.size(1) == by.size(1), "replace_rows: rows of ", by.size(1), " features for rows of ",
+                        x.size(1));
+    for (const row_move& one : moves) {
+      expect<shape_error>(one.to >= 0 && one.to < x.size(0) && one.from >= 0 && one.from < by.size(0),
+                          "replace_rows: row ", one.to, " of ", x.size(0), " by row ", one.from, " of ", by.size(0));
+    }
+    context.for_each_row(static_cast<index_t>(moves.size()), x.size(1), [&]<class Arch>(index_t i, Arch) {
+      const row_move& one = moves[static_cast<std::size_t>(i)];
+      std::copy_n(by.row(one.from).data(), x.size(1), x.row(one.to).data());
+    });
+    return x;
+  }
+  /// What was replaced has no part in the result.
+  template <class T>
+  void backward(basic_eval<T>& context, const dual<T>& y, const dual<T>&, const dual<T>& by,
+                std::span<const row_move> moves) const {
+    const index_t features = y.gradient.size(1);
+    context.for_each_part(features, [&]<class Arch>(index_t begin, index_t end, Arch) {
+      if (by.fresh) {
+        for (index_t row = 0; row < by.gradient.size(0); ++row) {
+          std::fill_n(by.gradient.row(row).data() + begin, end - begin, T(0));
+        }
+      }
+      for (const row_move& one : moves) {
+        T* const from = y.gradient.row(one.to).data() + begin;
+        T* const to = by.gradient.row(one.from).data() + begin;
+        kernels::add<Arch>(to, from, end - begin, to);
+        std::fill_n(from, end - begin, T(0));
+      }
+    });
+  }
+};
+
+/// Each `count` rows side by side in one, zeros where the last lacks some: [rows, features] to
+/// [ceil(rows / count), count * features].
+struct stack_rows {
+  index_t count = 1;
+
+  template <class T>
+  [[nodiscard]] auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x) const {
+    expect<shape_error>(count >= 1, "stack_rows: expected a count of at least 1, found ", count);
+    const auto y = context.make((x.size(0) + count - 1) / count, count * x.size(1));
+    for (index_t row = 0; row < x.size(0); ++row) {
+      std::copy_n(x.row(row).data(), x.size(1), y.row(row / count).data() + row % count * x.size(1));
+    }
+    const index_t missing = y.size(0) * count - x.size(0);
+    if (missing > 0) std::fill_n(y.row(y.size(0)).data() - missing * x.size(1), missing * x.size(1), T(0));
+    return y;
+  }
+  template <class T>
+  void backward(basic_eval<T>& context, const dual<T>& y, const dual<T>& x) const {
+    const index_t features = x.value.size(1);
+    context.for_each_row(x.value.size(0), features, [&]<class Arch>(index_t row, Arch) {
+      kernels::scale_into<Arch>(y.gradient.row(row / count).data() + row % count * features, T(1), features,
+                                x.gradient.row(row).data(), x.fresh);
+    });
+  }
+};
+
 }  // namespace runnel::ops

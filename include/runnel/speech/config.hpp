@@ -99,6 +99,18 @@ struct encoder_config {
   [[nodiscard]] index_t frames_of(index_t samples) const noexcept {
     return samples < receptive_field() ? 0 : (samples - receptive_field()) / hop() + 1;
   }
+  /// Zeros that complete the frame which the last of so many samples is in, those of the left pad included in
+  /// `samples`; 0 if every sample is in a whole one.
+  [[nodiscard]] index_t missing(index_t samples) const noexcept {
+    const index_t frames = frames_of(samples);
+    const index_t covered = frames == 0 ? left_pad : (frames - 1) * hop() + receptive_field();
+    return samples <= covered ? 0 : frames * hop() + receptive_field() - samples;
+  }
+  /// Frames that audio of so many samples gives from beginning to end, with all padding.
+  [[nodiscard]] index_t frames_of_audio(index_t samples) const noexcept {
+    const index_t padded = left_pad + samples;
+    return frames_of(pad_tail ? padded + missing(padded) : padded);
+  }
 };
 
 /// Throws format_error naming `source` and key unless the sizes make an encoder.

@@ -39,12 +39,7 @@ class front_end_stream {
   [[nodiscard]] index_t ready() const noexcept { return of_->config().frames_of(num_samples_) - num_frames_; }
 
   /// Zeros that complete the frame which the last samples are in; 0 if every sample is in a whole one.
-  [[nodiscard]] index_t missing() const noexcept {
-    const auto& config = of_->config();
-    const index_t frames = config.frames_of(num_samples_);
-    const index_t covered = frames == 0 ? config.left_pad : (frames - 1) * config.hop() + config.receptive_field();
-    return num_samples_ <= covered ? 0 : frames * config.hop() + config.receptive_field() - num_samples_;
-  }
+  [[nodiscard]] index_t missing() const noexcept { return of_->config().missing(num_samples_); }
 
   /// The next frames, [min(ready(), most), features], in the context's memory. If it throws, this stream is to be
   /// replaced by a copy from before.

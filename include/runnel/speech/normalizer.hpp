@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <runnel/speech/config.hpp>
 
@@ -74,5 +75,15 @@ class normalizer {
   double squares_ = 0;
   std::uint64_t num_replaced_ = 0;
 };
+
+/// A whole utterance as it goes into the front end: normalised, zeros before and after as the config has them.
+[[nodiscard]] inline std::vector<float> prepare_audio(const encoder_config& config, std::span<const float> samples) {
+  std::vector<float> out(static_cast<std::size_t>(config.left_pad));
+  out.insert(out.end(), samples.begin(), samples.end());
+  normalizer(config.input)(std::span(out).subspan(static_cast<std::size_t>(config.left_pad)));
+  if (config.pad_tail)
+    out.resize(out.size() + static_cast<std::size_t>(config.missing(static_cast<index_t>(out.size()))));
+  return out;
+}
 
 }  // namespace runnel::speech

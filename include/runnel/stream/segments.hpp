@@ -10,6 +10,7 @@
 
 #include <runnel/core/error.hpp>
 #include <runnel/position/group.hpp>
+#include <runnel/tensor/tensor.hpp>
 
 namespace runnel::stream {
 
@@ -29,6 +30,28 @@ class segment_queue {
   void push(std::string text, std::span<const std::int32_t> tokens) {
     expect(!finished_, "push: the source was finished, no more words can follow");
     append(std::move(text), tokens);
+  }
+
+  /// Adds a word of vectors, [rows, width]; all have one width. Their tokens are -1 - r for vector r. Throws
+  /// config_error after `finish`.
+  void push_vectors(std::string text, tensor_view<const float, 2> rows) {
+    expect(!finished_, "push: the source was finished, no more words can follow");
+    expect<limit_error>(num_vectors_ + rows.size(0) < (index_t{1} << 31), "push: too many vectors");
+    std::vector<std::int32_t> tokens;
+    for (index_t r = 0; r < rows.size(0); ++r) tokens.push_back(static_cast<std::int32_t>(-1 - num_vectors_ - r));
+    const std::size_t before = vectors_.size();
+    try {
+      for (index_t r = 0; r < rows.size(0); ++r) {
+        const auto row = rows.row(r);
+        vectors_.insert(vectors_.end(), row.begin(), row.end());
+      }
+      append(std::move(text), tokens);
+    } catch (...) {
+      vectors_.resize(before);
+      throw;
+    }
+    num_vectors_ += rows.size(0);
+    width_ = rows.size(1);
   }
 
   /// Adds the end. Calling it again does nothing.
@@ -53,6 +76,10 @@ class segment_queue {
   /// Tokens of everything pushed, the prompt first.
   [[nodiscard]] std::span<const std::int32_t> tokens() const noexcept { return tokens_; }
   [[nodiscard]] index_t rows_pushed() const noexcept { return static_cast<index_t>(tokens_.size()); }
+  /// Vectors pushed, [any, width].
+  [[nodiscard]] tensor_view<const float, 2> vectors() const noexcept {
+    return {vectors_.data(), {num_vectors_, width_}};
+  }
 
  private:
   void append(std::string text, std::span<const std::int32_t> tokens) {
@@ -64,6 +91,9 @@ class segment_queue {
   }
 
   std::vector<std::int32_t> tokens_;
+  std::vector<float> vectors_;
+  index_t num_vectors_ = 0;
+  index_t width_ = 0;
   std::vector<segment> segments_;
   bool finished_ = false;
 };

@@ -78,6 +78,22 @@ class session {
     if (!tokens.empty()) source_.push(model_.text_of(tokens), tokens);
   }
 
+  /// Queues a source word that is no text: rows [any, hidden_size] that stand where embeddings do (what a speech
+  /// encoder and its projector make of a stretch of audio), called `text` in events. They are copied. Throws
+  /// config_error after `finish` and for numbers that are not finite, shape_error for another width. Without rows
+  /// nothing is queued.
+  void push_vectors(tensor_view<const float, 2> rows, std::string_view text = {}) {
+    expect(!source_.finished(), "push: the source was finished, no more words can follow");
+    if (rows.size(0) == 0) return;
+    const index_t width = model_.network->config().hidden_size;
+    expect<shape_error>(rows.size(1) == width, "push: vectors have ", rows.size(1), " features, the model has ", width);
+    for (index_t r = 0; r < rows.size(0); ++r) {
+      for (const float number : rows.row(r))
+        expect(std::isfinite(number), "push: a number of vector ", r, " is ", number);
+    }
+    source_.push_vectors(std::string(text), rows);
+  }
+
   /// No more words will come. Calling it again does nothing.
   void finish() { source_.finish(model_.end_tokens()); }
 
@@ -162,10 +178,12 @@ class session {
   }
   /// Target tokens written, without header and end.
   [[nodiscard]] std::span<const std::int32_t> tokens() const noexcept { return written_.tokens(); }
-  /// Source tokens read: the prompt's and the words'.
+  /// Source tokens read: the prompt's and the words'; -1 - r for row r of `source_vectors`.
   [[nodiscard]] std::span<const std::int32_t> source_tokens() const noexcept {
     return source_.tokens().first(static_cast<std::size_t>(when_.read_now()));
   }
+  /// Vectors pushed, [any, hidden_size]; valid until the next push.
+  [[nodiscard]] tensor_view<const float, 2> source_vectors() const noexcept { return source_.vectors(); }
   /// Target tokens with the assistant header: the rows of the target group.
   [[nodiscard]] std::span<const std::int32_t> target_tokens() const noexcept { return target_; }
   /// Reads and writes so far, in rows.
@@ -216,7 +234,7 @@ class session {
 
   /// The pending pass as a decoder takes it. Valid as long as the pass.
   [[nodiscard]] models::stream_rows rows() noexcept {
-    return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows, adapters_};
+    return {&cache_, &pass_.rows, pass_.tokens, pass_.logit_rows, adapters_, source_.vectors()};
   }
 
   /// From now on rows are computed with these adapters, and no others. What is in the cache stays as it was computed,

@@ -20,6 +20,8 @@ struct finished_stream {
   std::span<const std::int32_t> target;
   /// Of every target token, the source rows read when it was written.
   arrivals when;
+  /// What negative source tokens name.
+  tensor_view<const float, 2> vectors{};
 };
 
 /// The rows of one forward pass that predicts target tokens, for training, scoring and checks: the same ranges and
@@ -106,7 +108,7 @@ inline void check_forced(const finished_stream& stream) {
   for (const auto& [first, last] : forced_pieces(how, stream.when)) {
     const forced_pass work = plan_forced(how, stream, first, last, network.config().sliding_window);
     auto cache = network.make_cache(type, positions);
-    const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows}};
+    const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows, {}, stream.vectors}};
     const auto logits = network.forward(context, streams);
     for (index_t i = 0; i < last - first; ++i) {
       const auto row = logits.row(i);

@@ -10,8 +10,8 @@
 namespace runnel::train {
 
 /// One sentence pair as tokens, segment by segment (semantics of a chat format: prompt, words, end; header, words,
-/// end). Where the source is audio its segments are chunks, and token -1 - r stands for row r of what the speech encoder
-/// and the projector make of it.
+/// end). Where the source is audio its segments are chunks, and token -1 - r stands for row r of what the speech
+/// encoder and the projector make of it.
 struct example {
   std::vector<std::int32_t> source;
   /// Source rows up to and including each segment: the prompt s0, words s1..sN, the end s(N+1).

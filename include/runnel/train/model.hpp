@@ -16,6 +16,7 @@
 #include <runnel/models/decoder.hpp>
 #include <runnel/models/map_weights.hpp>
 #include <runnel/ops/cross_entropy.hpp>
+#include <runnel/train/audio_part.hpp>
 #include <runnel/train/loss.hpp>
 
 namespace runnel::train {
@@ -28,6 +29,12 @@ struct lora_options {
   std::uint64_t seed = 0;
 };
 
+/// What a model that hears starts from.
+struct audio_modules {
+  const speech::encoder* encoder = nullptr;  ///< nullptr: it reads text
+  const speech::projector* projector = nullptr;
+};
+
 /// A decoder in training: the very modules of inference over variables and a tape. `T` is float, or double where
 /// gradients are checked against finite differences.
 template <class T>
@@ -36,11 +43,15 @@ class model {
   using parameters_type = autograd::training_parameters<T>;
 
   /// Starts from the weights of `from`, decoded. With `lora` these are frozen and adapters are trained beside them;
-  /// else everything is trained. Throws config_error for a rank below 1.
+  /// else everything is trained, and so are encoder and projector of `audio`, if there are any. Throws config_error for
+  /// a rank below 1, format_error for parts that do not fit.
   explicit model(const models::decoder& from, const ops::eval_options& compute = {},
-                 const std::optional<lora_options>& lora = std::nullopt)
+                 const std::optional<lora_options>& lora = std::nullopt, const audio_modules& audio = {})
       : network_(from.config(), variables_of(from, !lora)), tape_(compute) {
     if (lora) add_adapters(*lora);
+    if (audio.encoder == nullptr) return;
+    speech::validate(*audio.projector, audio.encoder->config().hidden_size, config().hidden_size, "train");
+    audio_.emplace(*audio.encoder, *audio.projector, parameters_);
   }
   model(const model&) = delete;
   model& operator=(const model&) = delete;
@@ -110,13 +121,16 @@ class model {
   [[nodiscard]] models::decoder to_decoder() const {
     using inference = nn::inference_parameters;
     const auto matrix = [](const models::weight_place& place, const autograd::matrix_parameter<T>& from) {
-      return prepared(from, place.is_fine ? 2 : 1);
+      return parameter_maker<T>::packed(from, place.is_fine ? 2 : 1);
     };
     const auto vector = [](const models::weight_place&, const autograd::vector_parameter<T>& from) {
-      return copied(from);
+      return parameter_maker<T>::copied(from);
     };
     return {network_.config(), models::map_weights<inference>(network_.config(), network_.weights(), matrix, vector)};
   }
+
+  /// Encoder and projector in training; nullptr if the model reads text.
+  [[nodiscard]] const trained_audio<T>* audio() const noexcept { return audio_ ? &*audio_ : nullptr; }
 
   /// The adapters as they stand; empty if none are trained.
   [[nodiscard]] nn::adapter<nn::inference_parameters> to_adapter() const {
@@ -125,8 +139,8 @@ class model {
       auto& to = out.layers.emplace_back();
       for (std::size_t i = 0; i < layer.size(); ++i) {
         if (layer[i].empty()) continue;
-        to[i].down = prepared(layer[i].down, 1);
-        to[i].up = prepared(layer[i].up, 1);
+        to[i].down = parameter_maker<T>::packed(layer[i].down);
+        to[i].up = parameter_maker<T>::packed(layer[i].up);
         to[i].scale = layer[i].scale;
       }
     }
@@ -143,9 +157,10 @@ class model {
 
   /// A forward pass over a batch: its parts and their stores.
   struct pass {
-    pass(model& of, std::span<const training_rows> batch) : of_(of) {
+    pass(model& of, std::span<const training_rows> batch) : of_(of), audio_(batch.size()) {
       const auto& config = of.config();
       stores_.reserve(batch.size());
+      const auto firsts = hear(batch);
       for (const training_rows& rows : batch) {
         std::array<index_t, num_groups> counts{};
         for (index_t row = 0; row < rows.rows.size(); ++row) {
@@ -154,15 +169,21 @@ class model {
           count = std::max(count, rows.rows.storage()[at] + 1);
         }
         check(config, rows, counts);
+        const index_t first_vector = firsts[parts_.size()], past = firsts[parts_.size() + 1];
+        for (const std::int32_t token : rows.tokens) {
+          expect(token >= 0 || -1 - index_t{token} < past - first_vector, "train: row ", -1 - index_t{token},
+                 " of audio that has ", past - first_vector);
+        }
         stores_.emplace_back(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, counts,
                              of.tape_.memory);
-        parts_.push_back(
-            {&rows.rows, rows.tokens, &stores_.back(), config.max_position_embeddings, rows.logit_rows, of.active()});
+        parts_.push_back({&rows.rows, rows.tokens, &stores_.back(), config.max_position_embeddings, rows.logit_rows,
+                          of.active(), first_vector});
       }
     }
 
     value last_rows() {
-      const auto x = of_.network_.hidden(of_.tape_, std::span<const part>(parts_));
+      const auto x =
+          of_.network_.hidden(of_.tape_, std::span<const part>(parts_), num_vectors_ == 0 ? nullptr : &vectors_);
       return of_.network_.last_rows(of_.tape_, x, std::span<const part>(parts_));
     }
 
@@ -173,6 +194,30 @@ class model {
     }
 
    private:
+    /// Encodes the audio of a batch: all rows one after another, and where those of each stream begin (and end).
+    [[nodiscard]] std::vector<index_t> hear(std::span<const training_rows> batch) {
+      std::vector<value> found;
+      std::vector<index_t> firsts{0};
+      for (const training_rows& rows : batch) {
+        if (rows.audio != nullptr) {
+          expect(of_.audio_.has_value(), "train: rows have audio, but the model has no encoder");
+          found.push_back((*of_.audio_)(of_.tape_, *rows.audio, audio_));
+          num_vectors_ += found.back().size(0);
+        }
+        firsts.push_back(num_vectors_);
+      }
+      if (num_vectors_ == 0) return firsts;
+      vectors_ = of_.tape_.make(num_vectors_, of_.config().hidden_size);
+      index_t first = 0;
+      for (const value& rows : found) {
+        const auto count = static_cast<std::size_t>(rows.size(0));
+        const std::span<ops::row_move> moves(of_.tape_.memory.template take<ops::row_move>(count), count);
+        for (std::size_t i = 0; i < count; ++i) moves[i] = {first++, static_cast<index_t>(i)};
+        of_.tape_(ops::replace_rows{}, vectors_, rows, std::span<const ops::row_move>(moves));
+      }
+      return firsts;
+    }
+
     static void check(const models::model_config& config, const training_rows& rows,
                       const std::array<index_t, num_groups>& counts) {
       expect(rows.tokens.size() == static_cast<std::size_t>(rows.rows.size()), "train: ", rows.rows.size(),
@@ -191,6 +236,9 @@ class model {
     }
 
     model& of_;
+    typename trained_encoder<T>::memory audio_;
+    value vectors_;
+    index_t num_vectors_ = 0;
     std::vector<key_store> stores_;
     std::vector<part> parts_;
     nn::adapted_rows<parameters_type> all_;
@@ -222,27 +270,12 @@ class model {
   }
 
   models::decoder_weights<parameters_type> variables_of(const models::decoder& from, bool trained) {
-    const auto add = [&](std::string name, shape<2> sizes, bool is_vector) -> autograd::parameter<T>& {
-      auto& out = parameters_.emplace_back();
-      out.name = std::move(name);
-      out.values = tensor<T, 2>(sizes);
-      out.is_vector = is_vector;
-      out.train(trained);
-      return out;
-    };
+    const parameter_maker<T> make{parameters_, trained};
     const auto matrix = [&](const models::weight_place& place, const ops::prepared_matrix& weight) {
-      auto& out = add(place.name, {weight.outputs(), weight.inputs()}, false);
-      std::vector<float> row(static_cast<std::size_t>(weight.inputs()));
-      for (index_t n = 0; n < weight.outputs(); ++n) {
-        weight.decode_row(n, row);
-        std::copy(row.begin(), row.end(), out.values.view().row(n).begin());
-      }
-      return autograd::matrix_parameter<T>(out);
+      return make.matrix(place.name, weight);
     };
     const auto vector = [&](const models::weight_place& place, const tensor<float, 1>& weight) {
-      auto& out = add(place.name, {1, weight.size()}, true);
-      std::copy(weight.data(), weight.data() + weight.size(), out.values.data());
-      return autograd::vector_parameter<T>(out);
+      return make.vector(place.name, weight);
     };
     return models::map_weights<parameters_type>(from.config(), from.weights(), matrix, vector);
   }
@@ -271,33 +304,16 @@ class model {
   }
 
   [[nodiscard]] autograd::matrix_parameter<T> low_rank_matrix(std::string name, shape<2> sizes) {
-    auto& out = parameters_.emplace_back();
-    out.name = std::move(name);
-    out.values = tensor<T, 2>(sizes);
-    out.train(true);
-    return autograd::matrix_parameter<T>(out);
+    return autograd::matrix_parameter<T>(parameter_maker<T>{parameters_}.add(std::move(name), sizes, false));
   }
 
   [[nodiscard]] std::span<const nn::active_adapter<parameters_type>> active() const noexcept {
     return {&active_, has_adapter_ ? std::size_t{1} : std::size_t{0}};
   }
 
-  [[nodiscard]] static ops::prepared_matrix prepared(const autograd::matrix_parameter<T>& from, index_t planes) {
-    const auto numbers = from.value();
-    const std::vector<float> values(numbers.data(), numbers.data() + numbers.size());
-    return ops::prepared_matrix::prepare(
-        {quant::weight_format::f32, from.outputs(), from.inputs(), std::as_bytes(std::span(values)), {}, planes});
-  }
-
-  [[nodiscard]] static tensor<float, 1> copied(const autograd::vector_parameter<T>& from) {
-    tensor<float, 1> out({from.size()});
-    const auto numbers = from.value();
-    for (index_t i = 0; i < from.size(); ++i) out(i) = static_cast<float>(numbers(i));
-    return out;
-  }
-
   autograd::parameter_list<T> parameters_;
   models::network<parameters_type> network_;
+  std::optional<trained_audio<T>> audio_;
   nn::adapter<parameters_type> adapter_;
   nn::active_adapter<parameters_type> active_;
   bool has_adapter_ = false;

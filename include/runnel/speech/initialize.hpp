@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <runnel/core/rng.hpp>
+#include <runnel/speech/load.hpp>
+#include <runnel/speech/projector.hpp>
+
+namespace runnel::speech {
+
+namespace detail {
+
+/// Gives random matrices and kernels, norms of one and biases of zero where a reader gives those of a file. Deviations
+/// keep the size of what passes through.
+class encoder_dice {
+ public:
+  explicit encoder_dice(std::uint64_t seed) : random_(seed) {}
+
+  [[nodiscard]] static std::string name() { return "config"; }
+  /// Kernels as they are, no weight norm; no statistics.
+  [[nodiscard]] static bool has(const std::string& name) { return name.ends_with(".weight"); }
+
+  [[nodiscard]] ops::prepared_matrix matrix(const std::string&, index_t outputs, index_t inputs) const {
+    const auto values = normals(static_cast<std::size_t>(outputs * inputs), 1.0 / static_cast<double>(inputs));
+    return ops::prepared_matrix::prepare(
+        {quant::weight_format::f32, outputs, inputs, std::as_bytes(std::span(values)), {}});
+  }
+  [[nodiscard]] std::vector<float> floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {
+    std::size_t count = 1;
+    for (const auto size : shape) count *= static_cast<std::size_t>(size);
+    if (shape.size() == 1) return std::vector<float>(count, name.ends_with(".weight") ? 1.0f : 0.0f);
+    const double inputs = static_cast<double>(shape[1]) * static_cast<double>(shape[2]);
+    return normals(count, 2.0 / inputs);
+  }
+
+  [[nodiscard]] std::vector<float> normals(std::size_t count, double variance) const {
+    std::vector<float> out(count);
+    const double deviation = std::sqrt(variance);
+    for (float& one : out) {
+      const double radius = std::sqrt(-2 * std::log(1 - random_.uniform()));
+      one = static_cast<float>(deviation * radius * std::cos(2 * std::numbers::pi * random_.uniform()));
+    }
+    return out;
+  }
+
+ private:
+  mutable random_stream random_;
+};
+
+}  // namespace detail
+
+/// A new encoder, to be trained: the same for a seed on every machine. Throws format_error for a config that makes no
+/// encoder, or one with group norm, whose statistics only training elsewhere could give.
+[[nodiscard]] inline encoder random_encoder(const encoder_config& config, std::uint64_t seed = 0) {
+  validate(config, "config");
+  const detail::encoder_dice dice(seed);
+  return encoder(config, detail::encoder_builder(config, dice, {}).build());
+}
+
+/// Sizes of a new projector.
+struct projector_shape {
+  index_t inputs = 0;  ///< features of a frame
+  index_t middle = 0;
+  index_t width = 0;  ///< features of a row
+  index_t stack = 1;
+};
+
+/// A new projector, to be trained. Throws format_error for sizes that are not positive.
+[[nodiscard]] inline projector random_projector(const projector_shape& shape, std::uint64_t seed = 0) {
+  expect<format_error>(shape.inputs > 0 && shape.middle > 0 && shape.width > 0 && shape.stack > 0,
+                       "projector: expected positive sizes, found ", shape.inputs, ", ", shape.middle, ", ",
+                       shape.width, " and a stack of ", shape.stack);
+  const detail::encoder_dice dice(derive_seed(seed, 1));
+  const auto linear = [&](index_t outputs, index_t inputs) {
+    nn::linear<nn::inference_parameters> out{dice.matrix({}, outputs, inputs), tensor<float, 1>({outputs})};
+    std::fill_n(out.bias.data(), outputs, 0.0f);
+    return out;
+  };
+  return {linear(shape.middle, shape.stack * shape.inputs), linear(shape.width, shape.middle),
+          kernels::activation::gelu, shape.stack};
+}
+
+}  // namespace runnel::speech
