@@ -167,3 +167,29 @@ TEST_CASE("sources of characters and tokens carry their spaces") {
   CHECK(pieces(model, pair.source) == strings{"<|im_start|>", "a", "b", "a", "b", " c", "<|im_end|>", "\n"});
   CHECK(pair.target_words() == 2);
 }
+
+TEST_CASE("a source of audio is rows in chunks between prompt and end; the target is that of a text") {
+  auto model = without_network();
+  const example text = example_maker(model, "h")("a", "d. ef");
+  CHECK_THROWS_AS(static_cast<void>(example_maker(model).of_audio(3, 2, "a")), config_error);
+  model.format.source = text::source_kind::audio;
+  const example_maker make(model, "h");
+  CHECK_THROWS_AS(static_cast<void>(make("a", "b")), config_error);
+  const example five = make.of_audio(5, 2, "d. ef");
+  CHECK(five.source == std::vector<std::int32_t>{0, tests::tiny_id(*model.tokenizer, "h"),
+                                                 tests::tiny_id(*model.tokenizer, "a"),
+                                                 tests::tiny_id(*model.tokenizer, "b"), -1, -2, -3, -4, -5, 1,
+                                                 tests::tiny_id(*model.tokenizer, "\n")});
+  CHECK(five.source_ends == ends{4, 6, 8, 9, 11});
+  CHECK(five.source_words() == 3);
+  CHECK(five.target == text.target);
+  CHECK(five.target_ends == text.target_ends);
+  CHECK(make.of_audio(4, 2, "").source_ends == ends{4, 6, 8, 10});
+  CHECK(make.of_audio(1, 20, "").source_ends == ends{4, 5, 7});
+  CHECK(make.of_audio(0, 20, "").source_ends == ends{4, 6});
+  CHECK(make.of_audio(0, 20, "").target_words() == 0);
+  CHECK_THROWS_AS(static_cast<void>(make.of_audio(-1, 2, "a")), config_error);
+  CHECK_THROWS_AS(static_cast<void>(make.of_audio(2, 0, "a")), config_error);
+  CHECK(pieces(model, make.target_tokens(" d.  ef ")) == strings{"d", ".", " e", "f"});
+  CHECK(make.target_tokens(" ").empty());
+}

@@ -95,6 +95,37 @@ class example_maker {
     append(out.source, source_end_);
     out.source_ends.push_back(static_cast<index_t>(out.source.size()));
 
+    append_target(out, target);
+    return out;
+  }
+
+  /// The same for a source of audio of which the projector makes `rows` rows: segments of `chunk_rows`, the last one
+  /// with what is left. \throws config_error if the format's source is no audio, or if there is a negative number of
+  /// rows or no row in a chunk
+  [[nodiscard]] example of_audio(index_t rows, index_t chunk_rows, std::string_view target) const {
+    expect(model_.format.source == text::source_kind::audio, "examples: the source of format \"", model_.format.name,
+           "\" is text, and no audio");
+    expect(rows >= 0 && rows < (index_t{1} << 30U) && chunk_rows >= 1,
+           "examples: expected rows of audio in chunks of at "
+           "least one, found ",
+           rows, " rows in chunks of ", chunk_rows);
+    example out;
+    out.source = prompt_;
+    out.source_ends.push_back(static_cast<index_t>(out.source.size()));
+    for (index_t row = 0; row < rows; ++row) {
+      out.source.push_back(static_cast<std::int32_t>(-1 - row));
+      if ((row + 1) % chunk_rows == 0 || row + 1 == rows) {
+        out.source_ends.push_back(static_cast<index_t>(out.source.size()));
+      }
+    }
+    append(out.source, source_end_);
+    out.source_ends.push_back(static_cast<index_t>(out.source.size()));
+    append_target(out, target);
+    return out;
+  }
+
+  /// The tokens of a target's words: without header, and without what comes after the last word.
+  [[nodiscard]] std::vector<std::int32_t> target_tokens(std::string_view target) const {
     std::vector<std::int32_t> written;
     bool first = true;
     for (const std::string& word : split(target, text::text_unit::word)) {
@@ -102,6 +133,22 @@ class example_maker {
       append(written, text::encode_word(*model_.tokenizer, word, before, !(first && begins_)));
       first = false;
     }
+    return written;
+  }
+
+  [[nodiscard]] const stream::language_model& model() const noexcept { return model_; }
+
+ private:
+  [[nodiscard]] std::vector<std::string> split(std::string_view text, text::text_unit unit) const {
+    text::word_splitter splitter(unit, model_.tokenizer.get());
+    std::vector<std::string> words = splitter.push(text);
+    for (std::string& last : splitter.finish()) words.push_back(std::move(last));
+    return words;
+  }
+
+  /// Header, words as a session would count them, and end.
+  void append_target(example& out, std::string_view target) const {
+    std::vector<std::int32_t> written = target_tokens(target);
     append(written, before_stop_);
     out.target = header_;
     const auto header = static_cast<index_t>(header_.size());
@@ -113,17 +160,6 @@ class example_maker {
     }
     append(out.target, end_);
     out.target_ends.push_back(static_cast<index_t>(out.target.size()));
-    return out;
-  }
-
-  [[nodiscard]] const stream::language_model& model() const noexcept { return model_; }
-
- private:
-  [[nodiscard]] std::vector<std::string> split(std::string_view text, text::text_unit unit) const {
-    text::word_splitter splitter(unit, model_.tokenizer.get());
-    std::vector<std::string> words = splitter.push(text);
-    for (std::string& last : splitter.finish()) words.push_back(std::move(last));
-    return words;
   }
 
   static void append(std::vector<std::int32_t>& to, std::span<const std::int32_t> ids) {
