@@ -53,6 +53,8 @@ struct augment_options {
   index_t time_masks = 0;            ///< stretches that are lost: 0 to so many of them
   double longest_mask_ms = 0;  ///< each 0 to so long; a word that is lost whole teaches to write what was not said
 
+  friend bool operator==(const augment_options&, const augment_options&) = default;
+
   /// \throws config_error
   void validate() const {
     constexpr double loudest = 60, longest = 60'000;
