@@ -135,6 +135,16 @@ TEST_CASE("truncated data is read as far as it goes, and says so") {
   const auto live = riff(chunk("fmt ", fmt(1, 1, 16)) + "data\xff\xff\xff\xff" + numbers<std::int16_t>({1, 2, 3}));
   CHECK(open(live).num_frames() == 3);
   CHECK_FALSE(open(live).truncated());
+  // One that was killed leaves it at 0, and the file's own length with it.
+  for (const std::uint32_t size : {0u, 0xFFFFFFFFu}) {
+    const auto killed = byte_builder().raw("RIFF").number(size).raw("WAVE").raw(chunk("fmt ", fmt(1, 1, 16)));
+    const std::string start = killed.text() + std::string("data\0\0\0\0", 8);
+    CHECK(open(start).num_frames() == 0);
+    CHECK(open(start + numbers<std::int16_t>({1, 2, 3})).num_frames() == 3);
+    CHECK_FALSE(open(start + numbers<std::int16_t>({1, 2, 3})).truncated());
+  }
+  const auto none = riff(chunk("fmt ", fmt(1, 1, 16)) + chunk("data", "") + chunk("LIST", "abcd"));
+  CHECK(open(none).num_frames() == 0);
   const auto within =
       riff(chunk("fmt ", fmt(1, 1, 16)) + "data" + numbers<std::uint32_t>({3}) + std::string("\1\0\2\0", 4));
   CHECK(open(within).num_frames() == 1);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -20,30 +19,9 @@
 #include <runnel/io/atomic_file.hpp>
 #include <runnel/io/checked.hpp>
 #include <runnel/io/mmap.hpp>
+#include <runnel/io/wav_layout.hpp>
 
 namespace runnel::io {
-
-/// How samples lie in a WAV file.
-enum class wav_format : std::uint8_t { pcm8, pcm16, pcm24, pcm32, float32, float64 };
-
-/// Bytes of one sample of one channel.
-[[nodiscard]] constexpr std::uint64_t bytes_of(wav_format format) noexcept {
-  switch (format) {
-    case wav_format::pcm8: return 1;
-    case wav_format::pcm16: return 2;
-    case wav_format::pcm24: return 3;
-    case wav_format::pcm32:
-    case wav_format::float32: break;
-    case wav_format::float64: return 8;
-  }
-  return 4;
-}
-
-/// Samples of a stretch of audio in [-1, 1], or beyond where a file holds floats.
-struct wav_samples {
-  std::vector<float> values;   ///< channels of a frame side by side
-  std::uint64_t replaced = 0;  ///< samples that were NaN, infinite or beyond float: they are 0 here
-};
 
 /// A WAV file (RIFF, or RF64 with 64-bit sizes): header checked, samples decoded from the map where they are asked for,
 /// so that an hour of audio costs no memory. Move-only.
@@ -61,44 +39,28 @@ class wav_file {
   explicit wav_file(mapped_file file) : file_(std::move(file)) { parse(); }
 
   [[nodiscard]] const std::string& name() const noexcept { return file_.name(); }
-  [[nodiscard]] wav_format format() const noexcept { return format_; }
-  [[nodiscard]] index_t sample_rate() const noexcept { return sample_rate_; }  ///< frames a second, whatever was said
-  [[nodiscard]] index_t channels() const noexcept { return channels_; }
+  [[nodiscard]] wav_format format() const noexcept { return layout_.format; }
+  /// Frames a second, whatever was said.
+  [[nodiscard]] index_t sample_rate() const noexcept { return layout_.sample_rate; }
+  [[nodiscard]] index_t channels() const noexcept { return layout_.channels; }
   [[nodiscard]] index_t num_frames() const noexcept { return num_frames_; }
   [[nodiscard]] double seconds() const noexcept {
-    return static_cast<double>(num_frames_) / static_cast<double>(sample_rate_);
+    return static_cast<double>(num_frames_) / static_cast<double>(layout_.sample_rate);
   }
   /// Whether the data chunk promised more than the file holds, or ends within a frame. A length that a live recorder
-  /// left open (2^32 - 1) promises nothing.
+  /// left open (2^32 - 1, or 0 where the file's own length is open too) promises nothing.
   [[nodiscard]] bool truncated() const noexcept { return truncated_; }
 
   /// Frames [first, first + count), channels side by side. Throws config_error outside of [0, num_frames()].
   [[nodiscard]] wav_samples read(index_t first, index_t count) const {
     check(first, count);
-    wav_samples out;
-    out.values.resize(static_cast<std::size_t>(count * channels_));
-    const std::byte* from = at(first);
-    for (float& value : out.values) {
-      value = decode(from, out.replaced);
-      from += bytes_of(format_);
-    }
-    return out;
+    return decode_wav(layout_, frames(first, count));
   }
 
   /// The same frames as one channel: the mean of all.
   [[nodiscard]] wav_samples read_mono(index_t first, index_t count) const {
     check(first, count);
-    wav_samples out;
-    out.values.resize(static_cast<std::size_t>(count));
-    const std::byte* from = at(first);
-    for (float& value : out.values) {
-      double sum = 0;
-      for (index_t channel = 0; channel < channels_; ++channel, from += bytes_of(format_)) {
-        sum += static_cast<double>(decode(from, out.replaced));
-      }
-      value = static_cast<float>(sum / static_cast<double>(channels_));
-    }
-    return out;
+    return decode_wav_to_mono(layout_, frames(first, count));
   }
   [[nodiscard]] wav_samples read_mono() const { return read_mono(0, num_frames_); }
 
@@ -124,26 +86,27 @@ class wav_file {
     const auto magic = in.text(4, "magic number");
     if (magic == "RIFX") fail("expected a little-endian WAV file (RIFF), found a big-endian one (RIFX)");
     if (magic != "RIFF" && magic != "RF64") fail("expected a WAV file (RIFF), found ", in_quotes(magic));
-    (void)in.number<std::uint32_t>("size");  // recorders that were stopped leave anything here
+    const auto whole = in.number<std::uint32_t>("size");  // recorders that were stopped leave anything here
     const auto kind = in.text(4, "kind");
     if (kind != "WAVE") fail("expected a RIFF file of kind 'WAVE', found ", in_quotes(kind));
-    const chunks found = walk(in, magic == "RF64");
+    const chunks found = walk(in, magic == "RF64", whole == 0 || whole == open_length);
     if (!found.has_format) fail("expected a chunk 'fmt ', found none");
     if (!found.has_data) fail("expected a chunk 'data', found none");
-    read_format(found.format);
-    const std::uint64_t frame = bytes_of(format_) * static_cast<std::uint64_t>(channels_);
+    layout_ = read_wav_layout(found.format, file_.name());
+    const std::uint64_t frame = layout_.bytes_a_frame();
     num_frames_ = static_cast<index_t>(found.data.size() / frame);
     truncated_ = truncated_ || found.data.size() % frame != 0;
     data_ = found.data.data();
   }
 
-  [[nodiscard]] chunks walk(byte_reader& in, bool is_long) {
+  [[nodiscard]] chunks walk(byte_reader& in, bool is_long, bool is_open) {
     chunks out;
     while (in.remaining() >= 8) {
       const auto id = in.text(4, "chunk");
       const auto declared = in.number<std::uint32_t>("chunk size");
       std::uint64_t size = declared;
       if (is_long && id == "data" && declared == open_length && out.long_data != 0) size = out.long_data;
+      if (is_open && id == "data" && declared == 0) size = open_length;
       const std::uint64_t there = std::min(size, in.remaining());
       const auto content = in.take(there, "chunk");
       if (id == "fmt ") {
@@ -163,88 +126,19 @@ class wav_file {
     return out;
   }
 
-  void read_format(std::span<const std::byte> chunk) {
-    byte_reader in(chunk, file_.name());
-    in.about("chunk", "fmt ");
-    auto tag = in.number<std::uint16_t>("format");
-    channels_ = in.number<std::uint16_t>("channels");
-    sample_rate_ = in.number<std::uint32_t>("sample rate");
-    (void)in.number<std::uint32_t>("bytes a second");
-    const auto frame = in.number<std::uint16_t>("bytes a frame");
-    const auto bits = in.number<std::uint16_t>("bits a sample");
-    constexpr std::uint16_t extensible = 0xFFFE;
-    if (tag == extensible) {
-      (void)in.take(8, "extension");  // its size, valid bits (samples lie at the top, so all are read) and speakers
-      tag = in.number<std::uint16_t>("sub-format");
-      constexpr std::array<unsigned char, 14> rest{0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71};
-      const auto found = in.take(rest.size(), "sub-format");
-      if (std::memcmp(found.data(), rest.data(), rest.size()) != 0) fail("sub-format: expected PCM or float");
-    }
-    if (channels_ == 0) fail("channels: expected at least 1, found 0");
-    if (sample_rate_ == 0) fail("sample rate: expected a positive number, found 0");
-    if (tag == 1 && bits == 8)
-      format_ = wav_format::pcm8;
-    else if (tag == 1 && bits == 16)
-      format_ = wav_format::pcm16;
-    else if (tag == 1 && bits == 24)
-      format_ = wav_format::pcm24;
-    else if (tag == 1 && bits == 32)
-      format_ = wav_format::pcm32;
-    else if (tag == 3 && bits == 32)
-      format_ = wav_format::float32;
-    else if (tag == 3 && bits == 64)
-      format_ = wav_format::float64;
-    else
-      fail("expected PCM (format 1) of 8, 16, 24 or 32 bits or float (format 3) of 32 or 64, found format ", tag,
-           " of ", bits, " bits");
-    const std::uint64_t expected = bytes_of(format_) * static_cast<std::uint64_t>(channels_);
-    if (frame != expected) {
-      fail("expected ", expected, " bytes a frame (", channels_, " channels of ", bits, " bits), found ", frame);
-    }
-  }
-
   void check(index_t first, index_t count) const {
     expect(first >= 0 && count >= 0 && first <= num_frames_ && count <= num_frames_ - first, file_.name(),
            ": frames from ", first, ", ", count, " of them: there are ", num_frames_);
   }
 
-  [[nodiscard]] const std::byte* at(index_t frame) const noexcept {
-    return data_ + static_cast<std::uint64_t>(frame * channels_) * bytes_of(format_);
-  }
-
-  template <class T>
-  [[nodiscard]] static T load(const std::byte* from) noexcept {
-    T value;
-    std::memcpy(&value, from, sizeof(T));
-    return value;
-  }
-
-  [[nodiscard]] float decode(const std::byte* from, std::uint64_t& replaced) const noexcept {
-    switch (format_) {
-      case wav_format::pcm8: return static_cast<float>(std::to_integer<int>(*from) - 128) / 128.0f;
-      case wav_format::pcm16: return static_cast<float>(load<std::int16_t>(from)) / 32768.0f;
-      case wav_format::pcm24: {
-        const auto byte = [&](int i) { return std::to_integer<std::uint32_t>(from[i]); };
-        const auto top = (byte(0) << 8) | (byte(1) << 16) | (byte(2) << 24);
-        return static_cast<float>(static_cast<std::int32_t>(top)) / 2147483648.0f;
-      }
-      case wav_format::pcm32: return static_cast<float>(load<std::int32_t>(from)) / 2147483648.0f;
-      case wav_format::float32: return finite(static_cast<double>(load<float>(from)), replaced);
-      case wav_format::float64: break;
-    }
-    return finite(load<double>(from), replaced);
-  }
-
-  [[nodiscard]] static float finite(double value, std::uint64_t& replaced) noexcept {
-    if (std::fabs(value) <= static_cast<double>(std::numeric_limits<float>::max())) return static_cast<float>(value);
-    ++replaced;
-    return 0;
+  [[nodiscard]] std::span<const std::byte> frames(index_t first, index_t count) const noexcept {
+    const std::uint64_t frame = layout_.bytes_a_frame();
+    return {data_ + static_cast<std::uint64_t>(first) * frame,
+            static_cast<std::size_t>(static_cast<std::uint64_t>(count) * frame)};
   }
 
   mapped_file file_;
-  wav_format format_ = wav_format::pcm16;
-  index_t channels_ = 0;
-  index_t sample_rate_ = 0;
+  wav_layout layout_;
   index_t num_frames_ = 0;
   bool truncated_ = false;
   const std::byte* data_ = nullptr;
