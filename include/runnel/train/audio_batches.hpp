@@ -17,7 +17,6 @@
 #include <runnel/core/rng.hpp>
 #include <runnel/io/json.hpp>
 #include <runnel/kernels/ctc.hpp>
-#include <runnel/speech/normalizer.hpp>
 #include <runnel/train/augment.hpp>
 #include <runnel/train/pairs.hpp>
 #include <runnel/train/plan_rows.hpp>
@@ -32,7 +31,6 @@ struct audio_shape {
   index_t chunk_rows = 20;  ///< of a source word
   /// Rows that so many samples become, the last chunk finished: the decoder's, or frames of the encoder for CTC.
   std::function<index_t(index_t samples)> rows_of;
-  speech::normalization_config input{};  ///< done to samples before they are given out
 
   /// \throws config_error
   void validate() const {
@@ -137,7 +135,7 @@ struct audio_state {
 /// Gives out batches of audio, epoch after epoch, from WAV files that are read when their batch is made.
 ///
 /// An example is one recording (each once an epoch, in random order), or a string of some of one group, with silence
-/// between; then it is augmented and normalised. Its rows are those of `batch_stream`, with a chunk of audio for a
+/// between; then it is augmented. Its rows are those of `batch_stream`, with a chunk of audio for a
 /// word. All draws depend on the seed, the epoch and the example alone: a stream that begins from a saved state gives
 /// exactly what the first one would have, and goes there at once. Batches are examples one after another: nothing is
 /// padded, so nothing is gained by sorting them. Memory: the manifest, and a batch.
@@ -252,7 +250,6 @@ class audio_batch_stream {
       augment(said.samples, for_augmenting);
       out.samples = static_cast<index_t>(said.samples.size());
       out.rows = options_.ctc ? labels_of(said) : rows_of(said, for_rows);
-      speech::normalizer(shape_.input)(said.samples);
       out.rows.audio = std::make_shared<const std::vector<float>>(std::move(said.samples));
       out.text = std::move(said.text);
     } catch (const limit_error& too_much) {

@@ -30,7 +30,7 @@ struct training_rows {
   std::vector<std::int32_t> tokens;  ///< of each row
   std::vector<index_t> logit_rows;   ///< rows that predict
   std::vector<std::int32_t> labels;  ///< of each of these: the token that follows
-  /// Samples at the encoder's rate, as they go into it but for its own padding; negative tokens name rows made of them.
+  /// Samples at the encoder's rate, which normalises and pads them; negative tokens name rows made of them.
   std::shared_ptr<const std::vector<float>> audio{};
 };
 
