@@ -26,21 +26,13 @@
 #include "console.hpp"
 #include "loss_picture.hpp"
 #include "picture.hpp"
-#include "text_opener.hpp"
 #include "training_output.hpp"
 #include "training_setup.hpp"
+#include "training_task.hpp"
 
 namespace runnel::cli {
 
 namespace {
-
-/// 1234567 as "1,234,567".
-std::string grouped(index_t number) {
-  std::string out = std::to_string(number);
-  for (auto at = static_cast<std::ptrdiff_t>(out.size()) - 3; at > 0; at -= 3)
-    out.insert(static_cast<std::size_t>(at), ",");
-  return out;
-}
 
 /// Seconds as "2 h 03 min", "4 min 05 s" or "6 s".
 std::string duration(double seconds) {
@@ -57,57 +49,40 @@ void write_text(const std::filesystem::path& path, std::string_view text) {
 /// One run, from reading its data to writing its result.
 class training_run {
  public:
-  using trainer_type = train::trainer<train::model<float>, train::batch_stream>;
+  using trainer_type = train::trainer<task_model, task_batches>;
 
   training_run(const train::training_config& config, bool resume)
-      : config_(config), output_(checked(config).output, resume), resume_(resume), memory_(available_memory()) {
-    auto base = load_training_base(config);
-    tokenizer_ = base.tokenizer;
-    format_ = base.language.format;
-    identity_ = base.identity;
-    expect_weights_fit(config, base.language.network->config(), memory_);
-    model_ = std::make_unique<train::model<float>>(*base.language.network, compute_for(config), adapters_for(config));
-    base.language.network = nullptr;  // the weights are the model's now
-    train::freeze(model_->parameters(), config.freeze);
-    batches_ = batches_for(config, model_->config());
-    batches_.epochs = config.steps != 0 ? 0 : config.epochs;
-    sets_ = training_sets(config.data.train, base.language, config);
-    if (config.validation.every != 0) held_out_ = training_sets(config.data.validation, base.language, config);
-  }
+      : config_(config),
+        output_(checked(config).output, resume),
+        resume_(resume),
+        memory_(available_memory()),
+        task_(config.is_speech() ? make_speech_task(config, memory_) : make_text_task(config, memory_)) {}
 
   /// Says what is to come, and refuses what does not fit. Throws limit_error.
   void prepare() {
     line_.show("reading the data");
-    figures_ = train::count_epoch(sets_, batches_, open_text_until_signal);
-    for (const auto& set : held_out_) {
-      const auto found = train::count_epoch({set}, for_validation(), open_text_until_signal);
-      validation_rows_ = std::max(validation_rows_, found.largest_batch);
-      validation_pairs_ += found.pairs;
-      validation_left_out_ += found.left_out;
-      validation_skipped_ += found.skipped.total();
-    }
+    figures_ = task_->read_data();
     line_.clear();
     const auto per_step = static_cast<double>(config_.batch.accumulation);
     const double batches = static_cast<double>(figures_.batches) * static_cast<double>(config_.epochs);
     steps_ = config_.steps != 0 ? config_.steps : static_cast<index_t>(std::ceil(batches / per_step));
-    describe_data();
-    check_memory();
+    const auto count = train::count(task_->model().parameters());
+    note(message("parameters: ", grouped(count.trained), " trained, ", grouped(count.frozen), " frozen"));
+    for (const std::string& line : figures_.notes) note(printable(line));
+    check_memory(count);
     last_ = last_of_schedule();
     trainer_for(config_, last_).check();
     describe_time();
   }
 
   void run() {
-    const auto options = trainer_for(config_, last_, identity_);
-    train::batch_stream source(sets_, batches_, open_text);
-    std::vector<std::unique_ptr<train::batch_stream>> streams;
-    std::vector<train::validation_set<train::batch_stream>> validation;
-    for (const auto& set : held_out_) {
-      streams.push_back(std::make_unique<train::batch_stream>(std::vector{set}, for_validation(), open_text));
-      validation.push_back({set.text.name, streams.back().get()});
-    }
+    const auto options = trainer_for(config_, last_, task_->identity());
+    const auto source = task_->batches();
+    const auto streams = task_->held_out();
+    std::vector<train::validation_set<task_batches>> validation;
+    for (const auto& [name, batches] : streams) validation.push_back({name, batches.get()});
     thread_team team(compute_for(config_).threads);
-    auto trainer = std::make_unique<trainer_type>(*model_, source, options, hooks(), team, validation);
+    auto trainer = std::make_unique<trainer_type>(task_->model(), *source, options, hooks(), team, validation);
     const bool goes_on = resume_ && trainer->resume();
     if (resume_) {
       note(goes_on ? message("going on after step ", trainer->state().step)
@@ -128,9 +103,9 @@ class training_run {
     }
     take_weights(*trainer);
     trainer.reset();  // its memory is needed
-    const auto written = write_training_result(config_, tokenizer_, format_, *model_);
+    const auto written = task_->write_result();
     for (const auto& path : written) note("written: " + path.string());
-    note("to run it as it was trained: " + printable(translate_command(config_, written.front())));
+    note("to run it as it was trained: " + printable(task_->command_for(written.front())));
   }
 
  private:
@@ -144,12 +119,6 @@ class training_run {
     const index_t last = config.schedule.steps != 0 ? config.schedule.steps : config.steps;
     trainer_for(config, last != 0 ? last : unknown).check();
     return config;
-  }
-
-  [[nodiscard]] train::batch_options for_validation() const {
-    auto out = batches_.for_validation();
-    out.budget = config_.validation.rows;
-    return out;
   }
 
   /// The step at which the learning rate has fallen: that of the settings, of the run that is gone on with, or the
@@ -170,30 +139,8 @@ class training_run {
     return step;
   }
 
-  void describe_data() const {
-    const auto count = train::count(model_->parameters());
-    note(message("parameters: ", grouped(count.trained), " trained, ", grouped(count.frozen), " frozen"));
-    note(message("plan: ", stream::name_of(batches_.how), "; an epoch: ", grouped(figures_.pairs), " pairs, ",
-                 grouped(figures_.rows), " tokens through the model, ", grouped(figures_.predictions), " predicted, ",
-                 grouped(figures_.batches), " batches; validation: ", grouped(validation_pairs_), " pairs"));
-    if (figures_.skipped.total() + figures_.left_out > 0) {
-      note(message("left out: ", figures_.skipped.empty, " pairs with an empty side, ", figures_.skipped.malformed,
-                   " that are no UTF-8, ", figures_.skipped.too_long, " too long, ", figures_.left_out,
-                   " past batch.rows or the model's context"));
-    }
-    if (validation_left_out_ + validation_skipped_ > 0) {
-      note(message("left out of validation: ", validation_skipped_, " pairs that cannot be used, ",
-                   validation_left_out_, " past validation.rows or the model's context"));
-    }
-  }
-
-  void check_memory() const {
-    const auto count = train::count(model_->parameters());
-    // A validation keeps nothing for a backward pass, as little as one that computes again.
-    const auto passes =
-        std::max(model_->activation_bytes(figures_.largest_batch, config_.activation_checkpointing),
-                 validation_rows_ == 0 ? std::size_t{0} : model_->activation_bytes(validation_rows_, true));
-    const auto needed = train::training_bytes(count, passes);
+  void check_memory(const train::parameter_count& count) const {
+    const auto needed = train::training_bytes(count, task_->activation_bytes());
     const auto least = train::training_bytes(count, 0);
     const bool hopeless = memory_ && least > *memory_;
     note(message("memory: about ", in_megabytes(static_cast<double>(needed)),
@@ -203,27 +150,25 @@ class training_run {
         " of memory, and there are ", in_megabytes(static_cast<double>(memory_.value_or(0))),
         hopeless ? message(" (weights and what belongs to them alone take ", in_megabytes(static_cast<double>(least)),
                            "); a smaller model, freeze or lora.rank would make it less")
-                 : std::string("; a smaller batch.rows, validation.rows or activation_checkpointing would "
-                               "make it less"));
+                 : message("; a smaller ", task_->smaller(), " would make it less"));
   }
 
   /// Measured on the first batch, whose gradients are thrown away.
   void describe_time() {
-    train::batch_stream trial(sets_, batches_, open_text_until_signal);
-    const auto batch = trial.next();
+    const auto batch = task_->batches()->next();
     if (!batch) return;
     train::step_options how;
     how.scale = 0;
     how.checkpointing = config_.activation_checkpointing;
+    auto& model = task_->model();
     const double begin = seconds_now();
-    static_cast<void>(model_->accumulate(batch->rows, how));
-    const double speed = static_cast<double>(batch->num_rows) / std::max(1e-6, seconds_now() - begin);
-    for (auto& one : model_->parameters()) std::fill(one.gradient.values().begin(), one.gradient.values().end(), 0.0f);
-    const double rows = static_cast<double>(figures_.rows) /
-                        static_cast<double>(std::max<index_t>(1, figures_.batches)) *
+    static_cast<void>(model.accumulate(batch->rows, how));
+    const double speed = batch->work / std::max(1e-6, seconds_now() - begin);
+    for (auto& one : model.parameters()) std::fill(one.gradient.values().begin(), one.gradient.values().end(), 0.0f);
+    const double work = figures_.work / static_cast<double>(std::max<index_t>(1, figures_.batches)) *
                         static_cast<double>(config_.batch.accumulation) * static_cast<double>(steps_);
-    note(message("time: about ", duration(rows / speed), " for ", grouped(steps_), " steps, at ", fixed(speed, 0),
-                 " tokens/s in a first batch"));
+    note(message("time: about ", duration(work / speed), " for ", grouped(steps_), " steps, at ", fixed(speed, 0), ' ',
+                 task_->unit(), "/s in a first batch"));
   }
 
   [[nodiscard]] train::trainer_hooks hooks() {
@@ -259,13 +204,25 @@ class training_run {
     const double now = seconds_now();
     const double a_step = (now - begin_) / static_cast<double>(std::max<index_t>(1, report.step - first_step_));
     // Epochs may have more batches than the first had.
-    const auto text = message("step ", report.step, '/', std::max(report.step, steps_), "  loss ",
-                              fixed(report.loss, 4), "  ", fixed(report.rows_per_second, 0), " tokens/s  ETA ",
-                              duration(a_step * static_cast<double>(std::max<index_t>(0, steps_ - report.step))));
+    const auto text =
+        message("step ", report.step, '/', std::max(report.step, steps_), "  loss ", fixed(report.loss, 4), "  ",
+                fixed(100 * report.accuracy, 1), " % right  ", speed(report), "  ETA ",
+                duration(a_step * static_cast<double>(std::max<index_t>(0, steps_ - report.step))));
     line_.show(text);
     if (line_.is_enabled() || now - last_line_ < seconds_between_lines) return;
     last_line_ = now;
     note(text);
+  }
+
+  /// A task whose unit is no row is measured by its steps.
+  [[nodiscard]] std::string speed(const train::step_report& report) const {
+    const double rows = report.rows_per_second;
+    if (task_->unit() == "tokens") return message(fixed(rows, 0), " tokens/s");
+    const double a_step = figures_.work / static_cast<double>(std::max<index_t>(1, figures_.batches)) *
+                          static_cast<double>(config_.batch.accumulation);
+    const double seconds =
+        (seconds_now() - begin_) / static_cast<double>(std::max<index_t>(1, report.step - first_step_));
+    return message(fixed(a_step / std::max(1e-6, seconds), 0), ' ', task_->unit(), "/s");
   }
 
   void take(const train::validation_report& report) {
@@ -312,14 +269,8 @@ class training_run {
   training_output output_;
   bool resume_;
   std::optional<std::size_t> memory_;  // before anything was loaded
-  std::filesystem::path tokenizer_;
-  text::chat_format format_;
-  std::string identity_;
-  std::unique_ptr<train::model<float>> model_;
-  train::batch_options batches_;
-  std::vector<train::training_set> sets_, held_out_;
-  train::epoch_figures figures_;
-  index_t validation_rows_ = 0, validation_pairs_ = 0, validation_left_out_ = 0, validation_skipped_ = 0;
+  std::unique_ptr<training_task> task_;
+  task_figures figures_;
   index_t steps_ = 0, first_step_ = 0;
   index_t last_ = 0;  // of the schedule
   std::optional<train::metrics_file> metrics_;
@@ -334,7 +285,7 @@ class train_command final : public command {
  public:
   [[nodiscard]] const char* name() const override { return "train"; }
   [[nodiscard]] const char* summary() const override {
-    return "Train a streaming model on parallel text, from scratch or from another model";
+    return "Train a streaming model on parallel text or recordings, from scratch or from another model";
   }
 
   void declare(arguments& options) override {

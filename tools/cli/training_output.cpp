@@ -159,11 +159,12 @@ void replace_folder(const fs::path& fresh, const fs::path& path) {
     expect<io_error>(!problem, "cannot write '", path.string(), "': ", problem.message());
     return;
   }
-  const bool known = fs::is_directory(path, problem) &&
-                     std::all_of(fs::directory_iterator(path, problem), fs::directory_iterator(), [&](const auto& one) {
-                       std::error_code ignored;
-                       return !one.is_directory(ignored) && fs::exists(fresh / one.path().filename(), ignored);
-                     });
+  const auto is_known = [&](const fs::directory_entry& one) {
+    std::error_code ignored;
+    return fs::exists(fresh / one.path().lexically_relative(path), ignored);
+  };
+  const bool known = fs::is_directory(path, problem) && std::all_of(fs::recursive_directory_iterator(path, problem),
+                                                                    fs::recursive_directory_iterator(), is_known);
   if (known) {
     swap_names(fresh, path);
     fs::remove_all(fresh, problem);

@@ -178,22 +178,27 @@ void write_folder(const std::filesystem::path& path, const std::filesystem::path
   const auto fresh = path.parent_path() / ".runnel-model.tmp";  // beside the one of a run that was gone on with
   std::filesystem::remove_all(fresh, problem);
   io::atomic_folder folder(fresh);
-  const auto vocabulary = load_vocabulary(tokenizer);
-  if (std::filesystem::is_directory(tokenizer, problem)) {
-    copy_tokenizer(tokenizer, folder.path());
-  } else {
-    text::write_tokenizer_json(vocabulary, folder.path());
-  }
-  const models::special_ids ids{vocabulary.bos, vocabulary.padding, vocabulary.eos_ids};
   models::export_options options;
   options.threads = threads;
-  models::write_hugging_face(network, format, folder.path(), ids, options);
-  write_text(folder.path() / "chat_format.json", format_text(chat));
+  write_language_files(folder.path(), {tokenizer, chat, network, format, options});
   folder.commit();
   replace_folder(fresh, path);
 }
 
 }  // namespace
+
+void write_language_files(const std::filesystem::path& folder, const language_files& what) {
+  const auto vocabulary = load_vocabulary(what.tokenizer);
+  std::error_code problem;
+  if (std::filesystem::is_directory(what.tokenizer, problem)) {
+    copy_tokenizer(what.tokenizer, folder);
+  } else {
+    text::write_tokenizer_json(vocabulary, folder);
+  }
+  const models::special_ids ids{vocabulary.bos, vocabulary.padding, vocabulary.eos_ids};
+  models::write_hugging_face(what.network, what.format, folder, ids, what.how);
+  write_text(folder / "chat_format.json", format_text(what.chat));
+}
 
 void expect_weights_fit(const train::training_config& config, const models::model_config& model,
                         std::optional<std::size_t> available) {
@@ -219,16 +224,20 @@ training_base load_training_base(const train::training_config& config) {
                        "model.context: adapters cannot say it, their model does; expected 0, found ",
                        config.model.context);
   if (config.model.context != 0) out.language.network = declared_for(*out.language.network, config.model.context);
+  settle_format(config, out);
+  return out;
+}
+
+void settle_format(const train::training_config& config, training_base& base) {
   format_option format;
   format.choose(config.format, "format");
-  format.apply(out.language);
+  format.apply(base.language);
   constexpr std::uint64_t seed = 1;
-  auto wording = out.language.format;
+  auto wording = base.language.format;
   wording.about.clear();      // for people
   wording.languages.clear();  // for commands
-  out.identity = message("tokenizer (digest) = ", digest_of(load_vocabulary(out.tokenizer)),
-                         "\nformat (digest) = ", train::detail::digest(format_text(wording), seed), '\n');
-  return out;
+  base.identity = message("tokenizer (digest) = ", digest_of(load_vocabulary(base.tokenizer)),
+                          "\nformat (digest) = ", train::detail::digest(format_text(wording), seed), '\n');
 }
 
 std::uintmax_t bytes_of_base(const train::training_config& config) {
@@ -376,11 +385,8 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
   return written;
 }
 
-std::string translate_command(const train::training_config& config, const std::filesystem::path& written) {
-  const bool adapts = config.lora.rank != 0;
-  std::string out = "runnel translate -m " + shell_word(adapts ? config.model.init : written.string());
-  if (adapts) out += message(" --lora ", shell_word(written.string()));
-  if (adapts) out += message(" --format ", shell_word((written / "chat_format.json").string()));
+std::string streaming_command(const train::training_config& config, const std::filesystem::path& model) {
+  std::string out = " -m " + shell_word(model.string());
   out += message(" --plan ", config.plan.name);
   if (!config.plan.reencode.empty()) out += message(" --reencode ", config.plan.reencode);
   if (config.plan.phi) out += message(" --phi ", *config.plan.phi);
@@ -389,6 +395,15 @@ std::string translate_command(const train::training_config& config, const std::f
   if (config.data.max_word_tokens != train::training_config().data.max_word_tokens) {
     out += message(" --max-word-tokens ", config.data.max_word_tokens);
   }
+  return out;
+}
+
+std::string translate_command(const train::training_config& config, const std::filesystem::path& written) {
+  const bool adapts = config.lora.rank != 0;
+  std::string out =
+      "runnel translate" + streaming_command(config, adapts ? std::filesystem::path(config.model.init) : written);
+  if (adapts) out += message(" --lora ", shell_word(written.string()));
+  if (adapts) out += message(" --format ", shell_word((written / "chat_format.json").string()));
   return out + message(" --instruction ", shell_word(config.data.train.front().text.instruction));
 }
 

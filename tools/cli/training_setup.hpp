@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <runnel/models/export.hpp>
 #include <runnel/models/quantize.hpp>
 #include <runnel/ops/eval.hpp>
 #include <runnel/stream/language_model.hpp>
@@ -37,6 +38,20 @@ void expect_weights_fit(const train::training_config& config, const models::mode
 /// The model to start from, with its chat format. One from scratch is not made if it does not fit. Throws config_error,
 /// format_error or io_error.
 [[nodiscard]] training_base load_training_base(const train::training_config& config);
+
+/// Gives a base the chat format of the settings, and says what its tokenizer and format are.
+void settle_format(const train::training_config& config, training_base& base);
+
+/// A language model to write as a folder of Hugging Face's files.
+struct language_files {
+  const std::filesystem::path& tokenizer;  ///< as `resolve_tokenizer` gave it
+  const text::chat_format& chat;
+  const models::decoder& network;
+  quant::weight_format format;
+  models::export_options how;
+};
+/// Writes it into a folder that is there. Throws config_error or io_error.
+void write_language_files(const std::filesystem::path& folder, const language_files& what);
 
 /// Data sets with what makes tokens of them; `language` need not have its network.
 [[nodiscard]] std::vector<train::training_set> training_sets(const std::vector<train::data_setting>& data,
@@ -72,6 +87,9 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
                                                          const std::filesystem::path& tokenizer,
                                                          const text::chat_format& format,
                                                          const train::model<float>& model);
+
+/// Options of a command that streams as was trained: model, plan, k.
+[[nodiscard]] std::string streaming_command(const train::training_config& config, const std::filesystem::path& model);
 
 /// The command that runs what `write_training_result` wrote as it was trained.
 [[nodiscard]] std::string translate_command(const train::training_config& config, const std::filesystem::path& written);

@@ -101,6 +101,18 @@ class trained_encoder {
   const autograd::parameter_list<T>& list_;
 };
 
+/// About how many bytes a tape takes for encoding so many samples.
+[[nodiscard]] inline std::size_t encoder_activation_bytes(const speech::encoder_config& config, index_t samples) {
+  double numbers = 0, rate = 1;
+  for (const auto& conv : config.convs) {
+    rate /= static_cast<double>(conv.stride);
+    numbers += 6 * rate * static_cast<double>(conv.outputs);  // three steps, each with its gradient
+  }
+  const auto hidden = static_cast<double>(config.hidden_size), inner = static_cast<double>(config.intermediate_size);
+  numbers += rate * static_cast<double>(config.num_hidden_layers + 1) * (24 * hidden + 6 * inner);
+  return static_cast<std::size_t>(numbers * static_cast<double>(samples) * sizeof(float));
+}
+
 /// What makes rows of a decoder out of audio in training: encoder and projector (`projector.linear_1.weight`).
 template <class T>
 class trained_audio {

@@ -19,6 +19,7 @@
 #include <runnel/text/json_writer.hpp>
 #include <runnel/train/pairs.hpp>
 #include <runnel/train/plan_rows.hpp>
+#include <runnel/train/recordings.hpp>
 #include <runnel/train/settings.hpp>
 
 /// \file
@@ -36,14 +37,21 @@ struct wait_list {
   std::vector<index_t> waits{3};
 };
 
-/// Parallel text, and how much of it is taken at a time where several are mixed.
+/// Parallel text, and how much of it is taken at a time where several are mixed; or recordings, and how they are
+/// joined.
 struct data_setting {
   data_set text;
   index_t share = 1;
+  string_options strings{};
 };
 
 /// What `runnel train` is told. The meaning of each stands in `visit_settings`.
 struct training_config {
+  /// Whether the source is audio.
+  [[nodiscard]] bool is_speech() const noexcept {
+    return !speech.init.empty() || !speech.encoder.empty() || !speech.config.empty();
+  }
+
   std::string output;
   index_t seed = 0;
   index_t threads = 0;
@@ -55,6 +63,19 @@ struct training_config {
   } model;
   std::string tokenizer;
   std::string format;
+  struct {
+    std::string init;
+    std::string encoder;
+    std::string config;
+    std::string form;
+    index_t left_context = -1;
+    index_t stack = 1;
+    index_t chunk_rows = 20;
+    index_t projector_size = 0;
+    bool ctc = false;
+    double seconds = 60;
+  } speech;
+  augment_options augment;
   struct {
     std::vector<data_setting> train, validation;
     std::string source_unit = "word";
@@ -169,6 +190,36 @@ void visit_subject_settings(Config& c, Visit&& visit) {
   visit({"model.context", "Positions that the model is to declare; 0: as it does", {}, 0, most_whole}, c.model.context);
   visit({"tokenizer", "Tokenizer of a model from scratch: tokenizer.json, its folder, or a GGUF file"}, c.tokenizer);
   visit({"format", "Chat format, by name or file; empty: the one that the tokenizer hints at"}, c.format);
+  visit({"speech.init", "Folder of a speech model to start from; model.init is in it then"}, c.speech.init);
+  visit({"speech.encoder", "Or Hugging Face folder of a wav2vec2 encoder, for a new projector and model.init"},
+        c.speech.encoder);
+  visit({"speech.config", "Or a new encoder: the config.json of one"}, c.speech.config);
+  visit({"speech.form",
+         "What the encoder sees: all, nothing later where it places frames, nothing later at all; empty: as it is",
+         {"", "original", "causal_position", "causal"}},
+        c.speech.form);
+  visit({"speech.left_context",
+         "Frames before itself that a frame sees, causal; 0: all, -1: as it is",
+         {},
+         -1,
+         most_whole},
+        c.speech.left_context);
+  visit({"speech.stack", "Frames that a new projector makes one row of", {}, 1, 64}, c.speech.stack);
+  visit({"speech.chunk_rows", "Rows that are one source word", {}, 1, 65536}, c.speech.chunk_rows);
+  visit({"speech.projector_size", "Features in the middle of a new projector; 0: the decoder's", {}, 0, 65536},
+        c.speech.projector_size);
+  visit({"speech.ctc", "Train the encoder alone, with CTC over the target's tokens"}, c.speech.ctc);
+  visit({"speech.seconds", "Most audio in a batch; longer recordings are left out", {}, 0.01, 86400}, c.speech.seconds);
+  visit({"augment.speed", "Recordings are played faster or slower by a factor up to 1 + so much", {}, 0, 0.89},
+        c.augment.speed);
+  visit({"augment.gain_db", "Loudness, drawn from [least, most]"}, c.augment.gain_db);
+  visit({"augment.noise_share", "Share of recordings that get noise", {}, 0, 1}, c.augment.noise_share);
+  visit({"augment.snr_db", "Speech over noise, drawn from [least, most]"}, c.augment.snr_db);
+  visit({"augment.low_noise_share", "Share of noises that are low", {}, 0, 1}, c.augment.low_noise_share);
+  visit({"augment.silence_before_ms", "Drawn from [least, most]"}, c.augment.silence_before_ms);
+  visit({"augment.silence_after_ms", "Drawn from [least, most]"}, c.augment.silence_after_ms);
+  visit({"augment.time_masks", "Most stretches that are lost", {}, 0, 1000}, c.augment.time_masks);
+  visit({"augment.longest_mask_ms", "Longest of them", {}, 0, 60000}, c.augment.longest_mask_ms);
   visit({"data.train", "What to train on: a list of objects (see below)"}, c.data.train);
   visit({"data.validation", "What to validate on, the same; never trained on"}, c.data.validation);
   visit({"data.source_unit", "What the source is read in", {"word", "char", "token"}}, c.data.source_unit);
@@ -268,13 +319,22 @@ void visit_data_settings(Data& d, Visit&& visit) {
   visit({"instruction", "What the model is told to do with it, for the chat format's prompt"}, d.text.instruction);
   visit({"file", "JSON (an array), JSON lines, TSV, or lines of source text; also with .gz"}, d.text.file);
   visit({"target_file", "The target's lines, where `file` has the source's"}, d.text.target_file);
-  visit({"format", "How it lies there; auto: by the name", {"auto", "json", "jsonl", "tsv", "lines"}}, d.text.format);
+  visit(
+      {"format",
+       "How it lies there; auto: by the name; audio: recordings, a line each: WAV file, tab, text, maybe tab and group",
+       {"auto", "json", "jsonl", "tsv", "lines", "audio"}},
+      d.text.format);
   visit({"source_key", "Of JSON objects; a dot leads into one"}, d.text.source_key);
   visit({"target_key", "The same for the target"}, d.text.target_key);
   visit({"source_column", "Of TSV, from 1", {}, 1, detail::most_whole}, d.text.source_column);
   visit({"target_column", "The same for the target", {}, 1, detail::most_whole}, d.text.target_column);
   visit({"most_bytes", "Longer sentences are left out", {}, 1, 268435456}, d.text.most_bytes);
   visit({"unusable", "Sentences that are too long or no UTF-8", {"skip", "refuse"}}, d.text.unusable);
+  visit({"strings_least", "Recordings of one group that are joined to one example", {}, 1, 10000}, d.strings.least);
+  visit({"strings_most", "At most so many; 1: every recording by itself", {}, 1, 10000}, d.strings.most);
+  visit({"gap_ms", "Silence between them, drawn from [least, most]"}, d.strings.gap_ms);
+  visit({"examples", "Examples of an epoch; 0: each recording about once", {}, 0, detail::most_whole},
+        d.strings.examples);
   visit({"share", "Pairs taken at a time where several sets are mixed", {}, 1, detail::most_whole}, d.share);
 }
 

@@ -53,7 +53,7 @@ inline void write_json(text::json_writer& out, io::json_value value) {
   return out;
 }
 
-inline constexpr std::string_view pair_format_names[] = {"auto", "json", "jsonl", "tsv", "lines"};
+inline constexpr std::string_view pair_format_names[] = {"auto", "json", "jsonl", "tsv", "lines", "audio"};
 
 /// Takes JSON values into settings. Throws config_error naming file, key, what was expected and what was found.
 class setting_reader {
@@ -100,6 +100,22 @@ class setting_reader {
     std::string text;
     read(of, value, text);
     to = text == "skip" ? unusable_pair::skip : unusable_pair::refuse;
+  }
+  void read(const setting&, io::json_value value, number_range& to) const {
+    constexpr std::string_view expected = "a number, or [least, most]";
+    std::vector<double> found;
+    const auto add = [&](io::json_value one) {
+      const auto number = one.number();
+      if (!number) refuse(expected, value);
+      found.push_back(*number);
+    };
+    if (value.is_array()) {
+      for (const io::json_value one : value) add(one);
+    } else {
+      add(value);
+    }
+    if (found.empty() || found.size() > 2) refuse(expected, value);
+    to = {found.front(), found.back()};
   }
   void read(const setting&, io::json_value value, std::vector<std::string>& to) const {
     if (!value.is_array()) refuse("a list of texts", value);
@@ -211,6 +227,7 @@ class setting_writer {
   void write(bool value) { out_.value(value); }
   void write(index_t value) { out_.value(value); }
   void write(double value) { out_.value(value); }
+  void write(const number_range& of) { list(std::vector{of.least, of.most}); }
   void write(const std::optional<double>& value) { value ? out_.value(*value) : out_.value(nullptr); }
   void write(const std::string& value) { out_.value(value); }
   void write(const std::filesystem::path& value) { out_.value(value.string()); }
@@ -276,12 +293,41 @@ template <class T>
                             c.plan.phi);
 }
 
+namespace detail {
+
+/// The part of `validate` that is about audio.
+inline void validate_speech(const training_config& c) {
+  const auto& s = c.speech;
+  const int given = (s.init.empty() ? 0 : 1) + (s.encoder.empty() ? 0 : 1) + (s.config.empty() ? 0 : 1);
+  expect(given <= 1, "speech: expected one of init, encoder and config, found ", given);
+  expect(s.init.empty() || (c.model.init.empty() && c.model.config.text.empty()),
+         "speech.init: the decoder is in it, found another one in model");
+  expect(!s.ctc || given == 1, "speech.ctc: expected an encoder (speech.init, encoder or config), found none");
+  expect(!s.ctc || c.lora.rank == 0, "speech.ctc: trains no decoder that could have adapters");
+  for (const auto* sets : {&c.data.train, &c.data.validation}) {
+    for (const data_setting& one : *sets) {
+      const bool audio = one.text.format == pair_format::audio;
+      expect(audio == c.is_speech(), "data set ", io::in_quotes(one.text.name), ": expected ",
+             c.is_speech() ? "recordings (format audio), found text"
+                           : "text, found recordings, which need speech.init, "
+                             "speech.encoder or speech.config");
+    }
+  }
+  expect(!c.is_speech() || c.data.train.size() == 1, "data.train: expected one list of recordings, found ",
+         c.data.train.size());
+  c.augment.validate();
+}
+
+}  // namespace detail
+
 /// Throws config_error for settings that make no sense together.
 inline void validate(const training_config& c) {
   expect(!c.output.empty(), "output: expected a folder, found none");
   const bool scratch = !c.model.config.text.empty();
-  expect(scratch == c.model.init.empty(), "model: expected one of init (a model to start from) and config (one from ",
-         "scratch), found ", scratch ? "both" : "neither");
+  detail::validate_speech(c);
+  expect(!c.speech.init.empty() || scratch == c.model.init.empty(),
+         "model: expected one of init (a model to start from) and config (one from ", "scratch), found ",
+         scratch ? "both" : "neither");
   expect(scratch == !c.tokenizer.empty(), scratch ? "tokenizer: a model from scratch needs one"
                                                   : "tokenizer: a model to start from has its own, found another");
   expect(!c.data.train.empty(), "data.train: expected at least one object, found none");

@@ -25,16 +25,19 @@ enum class pair_format : std::uint8_t {
   jsonl,    ///< An object a line.
   tsv,      ///< Columns between tabs, no quotes.
   lines,    ///< Two files whose lines belong together.
+  audio,    ///< No text: a manifest of recordings (recordings.hpp).
 };
 
-/// The format called `name` (auto, json, jsonl, tsv, lines). \throws config_error listing the names
+/// The format called `name` (auto, json, jsonl, tsv, lines, audio). \throws config_error listing the names
 [[nodiscard]] inline pair_format find_pair_format(std::string_view name) {
   if (name == "auto") return pair_format::by_name;
   if (name == "json") return pair_format::json;
   if (name == "jsonl") return pair_format::jsonl;
   if (name == "tsv") return pair_format::tsv;
   if (name == "lines") return pair_format::lines;
-  fail<config_error>("pair format ", io::in_quotes(name), " is unknown, expected one of auto, json, jsonl, tsv, lines");
+  if (name == "audio") return pair_format::audio;
+  fail<config_error>("pair format ", io::in_quotes(name),
+                     " is unknown, expected one of auto, json, jsonl, tsv, lines, audio");
 }
 
 /// What to do with a pair that cannot be used (not with a file that is no such file: that is always an error).
@@ -80,6 +83,7 @@ inline void validate(const data_set& set) {
     expect(condition, "data set ", io::in_quotes(set.name), ": ", parts...);
   };
   check(!set.file.empty(), "no file is given");
+  check(set.format != pair_format::audio, "recordings are no parallel text");
   check(set.source_column >= 1 && set.target_column >= 1, "columns are numbered from 1, found ", set.source_column,
         " and ", set.target_column);
   check(set.most_bytes >= 1 && set.most_bytes <= (index_t{1} << 28U), "most_bytes: expected 1 to 2^28, found ",
