@@ -96,7 +96,7 @@ class sinc_table {
   [[nodiscard]] double operator()(double distance) const noexcept {
     const double at = std::min(std::abs(distance), reach_) * steps;
     const auto i = std::min(static_cast<std::size_t>(at), table_.size() - 2);
-    return std::lerp(table_[i], table_[i + 1], at - static_cast<double>(i));
+    return table_[i] + (table_[i + 1] - table_[i]) * (at - static_cast<double>(i));
   }
 
  private:
