@@ -17,11 +17,12 @@ namespace runnel::stream {
 
 /// Loads a model with its tokenizer and chat format: a GGUF file, or a Hugging Face directory (`config.json`,
 /// `tokenizer.json` or `tokenizer.model`, `model.safetensors` whole or sharded). Weights are packed into memory; the
-/// files may go afterwards. The format is what `text::chat_format_of` gives.
+/// files may go afterwards. The format is what `text::chat_format_of` gives for such a source.
 ///
 /// Throws io_error if something cannot be read, format_error naming file and key or tensor if it is not what it should
 /// be. Cost: reads the weights once.
-[[nodiscard]] inline language_model load_model(const std::filesystem::path& path) {
+[[nodiscard]] inline language_model load_model(const std::filesystem::path& path,
+                                               text::source_kind source = text::source_kind::text) {
   std::error_code failure;
   const auto status = std::filesystem::status(path, failure);
   expect<io_error>(std::filesystem::exists(status), "model ", path.string(), ": no such file or directory");
@@ -38,7 +39,7 @@ namespace runnel::stream {
   expect<format_error>(model.tokenizer_fits(), path.string(), ": the tokenizer has ",
                        model.tokenizer->vocabulary_size(), " tokens, the network only ",
                        model.network->config().vocab_size);
-  model.format = text::chat_format_of(path, *model.tokenizer);
+  model.format = text::chat_format_of(path, *model.tokenizer, source);
   return model;
 }
 

@@ -228,16 +228,19 @@ class chat_format_reader {
 
 /// The format of the model at `path`, whose vocabulary this is: what `chat_format.json` says where a folder has one
 /// (`runnel train` writes it), else the one that the template is recognised as. \throws io_error \throws format_error
-/// if that file is no format of text for this vocabulary
-[[nodiscard]] inline chat_format chat_format_of(const std::filesystem::path& path, const tokenizer& vocabulary) {
+/// if that file is no format of such a source for this vocabulary
+[[nodiscard]] inline chat_format chat_format_of(const std::filesystem::path& path, const tokenizer& vocabulary,
+                                                source_kind source = source_kind::text) {
   const auto file = path / "chat_format.json";
   std::error_code problem;
   if (!std::filesystem::exists(file, problem)) return detect_chat_format(vocabulary);
   auto format = load_chat_format(file);
   const auto missing = missing_token(format, vocabulary);
-  expect<format_error>(missing.empty() && format.source == source_kind::text, file.string(),
-                       ": expected a format of text for this vocabulary, ",
-                       missing.empty() ? "found one of audio" : message("which has no special token ", missing));
+  const bool text = format.source == source_kind::text;
+  expect<format_error>(missing.empty() && format.source == source, file.string(), ": expected a format of ",
+                       source == source_kind::text ? "text" : "audio", " for this vocabulary, ",
+                       missing.empty() ? message("found one of ", text ? "text" : "audio")
+                                       : message("which has no special token ", missing));
   return format;
 }
 

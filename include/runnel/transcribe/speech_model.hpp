@@ -107,8 +107,8 @@ namespace detail {
 }  // namespace detail
 
 /// Loads a folder: `speech.json`, `encoder/` (a wav2vec2 folder of Hugging Face's), `projector.safetensors`
-/// (`linear_1`, `linear_2`), `decoder/` (any model that `stream::load_model` takes). Throws io_error, format_error or
-/// config_error naming file and key or tensor.
+/// (`linear_1`, `linear_2`), `decoder/` (any model that `stream::load_model` takes, with a `chat_format.json` whose
+/// source is audio). Throws io_error, format_error or config_error naming file and key or tensor.
 [[nodiscard]] inline speech_model load_speech_model(const std::filesystem::path& folder) {
   const auto document = io::read_json_file(folder / settings_file, io::most_config_bytes);
   const io::json_object json(document.root());
@@ -122,7 +122,7 @@ namespace detail {
   const auto kind = speech::detail::read_activation(json, "projector_act");
   out.encoder = std::make_shared<const speech::encoder>(speech::load_encoder(folder / encoder_folder));
   out.projector = detail::load_projector(folder / projector_file, stack, kind);
-  out.language = stream::load_model(folder / decoder_folder);
+  out.language = stream::load_model(folder / decoder_folder, text::source_kind::audio);
   out.language.name = folder.filename().string();
   speech::validate(*out.projector, out.encoder->config().hidden_size, out.language.network->config().hidden_size,
                    (folder / projector_file).string());
