@@ -41,6 +41,7 @@ class line_reader {
       one.source = text(*found, "source");
     }
     one.source_length = number(key("source_length"), "source_length");
+    if (const json* found = find("source_type")) one.is_speech = text(*found, "source_type") == "speech";
     if (const json* found = find("computed_ms")) {
       one.computed_ms = times(*found, "computed_ms");
       expect<format_error>(one.computed_ms->size() == one.delays.size(), where_,

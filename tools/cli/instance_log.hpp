@@ -9,7 +9,7 @@
 
 namespace runnel::cli {
 
-/// One line of an instances.log, as SimulEval and `runnel translate` write them.
+/// One line of an instances.log, as SimulEval, `runnel translate` and `runnel transcribe` write them.
 struct instance {
   std::int64_t index = 0;
   std::string prediction;
@@ -18,9 +18,11 @@ struct instance {
   std::optional<std::string> reference;
   std::optional<std::string> source;  ///< if it is one text
   double source_length = 0;           ///< in the delays' unit
-  /// Of each word: milliseconds spent computing since the sentence began. Only `runnel translate` writes it.
+  /// Whether the line says that its source is speech: then all times are milliseconds. `runnel transcribe` says so.
+  bool is_speech = false;
+  /// Of each word: milliseconds spent computing since the sentence began. Only our own commands write it.
   std::optional<std::vector<double>> computed_ms;
-  /// Rows that were computed, and those among them that had been computed before. Only `runnel translate` writes them.
+  /// Rows that were computed, and those among them that had been computed before. Only our own commands write them.
   std::optional<std::int64_t> rows;
   std::optional<std::int64_t> rows_again;
 };

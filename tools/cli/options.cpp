@@ -30,7 +30,20 @@ void declare_model(arguments& options, std::string& path) {
       .environment("RUNNEL_ARG_MODEL");
 }
 
+void declare_speech_model(arguments& options, std::string& path) {
+  options.text("-m,--model", path, "PATH|NAME",
+               "A folder with speech.json, encoder, projector.safetensors and decoder, or the name of a model that "
+               "comes along: digits");
+}
+
 namespace {
+
+/// Whether a folder has what a model's folder has.
+bool holds_model(const std::filesystem::path& folder) {
+  std::error_code problem;
+  return std::filesystem::exists(folder / "config.json", problem) ||
+         std::filesystem::exists(folder / "speech.json", problem);
+}
 
 /// Where models may be that come along: what the environment says, and the project's own folder.
 std::vector<std::filesystem::path> model_folders() {
@@ -44,8 +57,7 @@ std::vector<std::filesystem::path> model_folders() {
 std::optional<std::filesystem::path> find_bundled(const std::string& name) {
   if (name.find_first_of("/\\") != std::string::npos || name.starts_with('.')) return std::nullopt;
   for (const auto& folder : model_folders()) {
-    std::error_code problem;
-    if (auto path = folder / name; std::filesystem::exists(path / "config.json", problem)) return path;
+    if (auto path = folder / name; holds_model(path)) return path;
   }
   return std::nullopt;
 }
@@ -59,8 +71,7 @@ std::filesystem::path resolve_model(const std::string& path) {
   std::error_code problem;
   const auto status = std::filesystem::status(path, problem);
   // A folder that holds no model does not hide one that comes along.
-  const bool folder_of_others = std::filesystem::is_directory(status) &&
-                                !std::filesystem::exists(std::filesystem::path(path) / "config.json", problem);
+  const bool folder_of_others = std::filesystem::is_directory(status) && !holds_model(path);
   if (folder_of_others || !std::filesystem::exists(status)) {
     if (auto bundled = find_bundled(path)) return *bundled;
   }
@@ -122,8 +133,7 @@ std::vector<stream::adapter_use> adapter_option::load(const models::decoder& bas
   return out;
 }
 
-void model_options::declare(arguments& options, ops::compute_mode otherwise) {
-  declare_model(options, path_);
+void running_options::declare_running(arguments& options, ops::compute_mode otherwise) {
   options.whole("-t,--threads", threads_, "N", "Threads that compute; 0: one a processor", 0, 1024)
       .environment("RUNNEL_ARG_THREADS");
   compute_.declare(options, otherwise);
@@ -132,6 +142,35 @@ void model_options::declare(arguments& options, ops::compute_mode otherwise) {
       .environment("RUNNEL_ARG_CACHE_TYPE");
   options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
       .environment("RUNNEL_ARG_CONTEXT");
+}
+
+void running_options::check(const stream::language_model& model) const {
+  expect<config_error>(context_ <= model.context(), "--context: expected at most ", model.context(),
+                       ", for which the model was declared, found ", context_);
+}
+
+ops::eval_options running_options::compute() const {
+  ops::eval_options options;
+  options.threads = threads();
+  options.compute = compute_.mode();
+  return options;
+}
+
+cache::storage_type running_options::cache_type() const {
+  return cache_type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
+}
+
+index_t running_options::limit(const stream::language_model& model) const {
+  stream::session_options options;
+  options.context = context_;
+  return options.limit(model.context());
+}
+
+int running_options::threads() const { return threads_for(threads_); }
+
+void model_options::declare(arguments& options, ops::compute_mode otherwise) {
+  declare_model(options, path_);
+  declare_running(options, otherwise);
   adapters_.declare(options);
 }
 
@@ -143,29 +182,9 @@ stream::language_model load_model_at(const std::filesystem::path& path) {
 
 stream::language_model model_options::load() const {
   auto model = load_model_at(resolve_model(path_));
-  expect<config_error>(context_ <= model.context(), "--context: expected at most ", model.context(),
-                       ", for which the model was declared, found ", context_);
+  check(model);
   return model;
 }
-
-ops::eval_options model_options::compute() const {
-  ops::eval_options options;
-  options.threads = threads();
-  options.compute = compute_.mode();
-  return options;
-}
-
-cache::storage_type model_options::cache_type() const {
-  return cache_type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
-}
-
-index_t model_options::limit(const stream::language_model& model) const {
-  stream::session_options options;
-  options.context = context_;
-  return options.limit(model.context());
-}
-
-int model_options::threads() const { return threads_for(threads_); }
 
 int threads_for(std::int64_t count) {
   return count != 0 ? static_cast<int>(count) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

@@ -22,6 +22,9 @@ namespace runnel::cli {
 /// Adds -m/--model, read from RUNNEL_ARG_MODEL where it is not given.
 void declare_model(arguments& options, std::string& path);
 
+/// Adds -m/--model for models of speech; `path` holds the default.
+void declare_speech_model(arguments& options, std::string& path);
+
 /// The path that -m means: one that is there, or that of a model that comes along. Throws io_error that says what was
 /// expected if there is nothing.
 [[nodiscard]] std::filesystem::path resolve_model(const std::string& path);
@@ -53,20 +56,39 @@ class adapter_option {
   std::vector<std::string> scaled_;
 };
 
-/// Which model to run, and how.
-class model_options {
+/// How a model runs, whatever it reads.
+class running_options {
  public:
-  /// Adds -m/--model, -t/--threads, --compute (`otherwise` where it is not given), --cache-type, --context, --lora and
-  /// --lora-scaled.
-  void declare(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
+  /// Adds -t/--threads, --compute (`otherwise` where it is not given), --cache-type and --context.
+  void declare_running(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
 
-  /// Loads the model. Throws config_error if more context was asked for than it was declared for, cancelled_error if a
-  /// signal came meanwhile, what `stream::load_model` throws.
-  [[nodiscard]] stream::language_model load() const;
   [[nodiscard]] ops::eval_options compute() const;
   [[nodiscard]] cache::storage_type cache_type() const;
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
+  /// Positions of `model` that may be used.
+  [[nodiscard]] index_t limit(const stream::language_model& model) const;
+  /// Threads that will work.
+  [[nodiscard]] int threads() const;
+  /// Throws config_error if more context was asked for than the model was declared for.
+  void check(const stream::language_model& model) const;
+
+ private:
+  std::int64_t threads_ = 0;
+  compute_option compute_;
+  std::string cache_type_ = "f32";
+  index_t context_ = 0;
+};
+
+/// Which model to run, and how.
+class model_options : public running_options {
+ public:
+  /// Adds -m/--model, what `running_options` adds, --lora and --lora-scaled.
+  void declare(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
+
+  /// Loads the model. Throws what `check` throws, cancelled_error if a signal came meanwhile, what `stream::load_model`
+  /// throws.
+  [[nodiscard]] stream::language_model load() const;
   /// The adapters that were asked for. Throws what `models::load_adapter` throws.
   [[nodiscard]] std::vector<stream::adapter_use> adapters(const stream::language_model& model) const {
     return adapters_.load(*model.network);
@@ -75,17 +97,9 @@ class model_options {
   [[nodiscard]] std::filesystem::path path() const { return resolve_model(path_); }
   /// What was asked for of adapters, for logs.
   [[nodiscard]] std::string describe_adapters() const { return adapters_.describe(); }
-  /// Positions of `model` that may be used.
-  [[nodiscard]] index_t limit(const stream::language_model& model) const;
-  /// Threads that will work.
-  [[nodiscard]] int threads() const;
 
  private:
   std::string path_;
-  std::int64_t threads_ = 0;
-  compute_option compute_;
-  std::string cache_type_ = "f32";
-  index_t context_ = 0;
   adapter_option adapters_;
 };
 

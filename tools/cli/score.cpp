@@ -26,9 +26,9 @@ class score_command final : public command {
   [[nodiscard]] const char* summary() const override { return "Score translations: BLEU, chrF, latency, error rates"; }
 
   void declare(arguments& options) override {
-    const auto log =
-        options.text("-i,--instances", instances_, "FILE",
-                     "A log of SimulEval or 'runnel translate --output'; a folder means its instances.log");
+    const auto log = options.text("-i,--instances", instances_, "FILE",
+                                  "A log of SimulEval, 'runnel translate --output' or 'runnel transcribe --output'; a "
+                                  "folder means its instances.log");
     hypothesis_option_ =
         options
             .text("--hypothesis", hypothesis_, "FILE", "Translations, one a line, instead of a log; -: standard input")
@@ -54,7 +54,8 @@ class score_command final : public command {
     unit_ms_option_ = options.real(
         "--source-unit-ms", how_.unit_ms, "MS",
         "For logs of text: milliseconds from one source unit to the next. Then the latencies with _CA are in "
-        "ms: the source's time and the computing's. 0: times are used as the log has them (speech)",
+        "ms: the source's time and the computing's. 0, and for logs of 'runnel transcribe': times are used as "
+        "the log has them (speech)",
         0, static_cast<double>(most_of_anything));
     options.footer(
         "Prints one JSON object. BLEU and chrF are sacreBLEU's, from 0 to 100, and null where a sentence has no "
@@ -146,10 +147,16 @@ class score_command final : public command {
 
   /// Times in milliseconds beside delays in units of text would give numbers that mean nothing.
   void check_pace(const std::vector<instance>& sentences) const {
-    if (!how_.computation_aware || unit_ms_option_.given()) return;
+    if (!how_.computation_aware) return;
     for (const auto& one : sentences) {
+      if (unit_ms_option_.given()) {
+        expect<config_error>(!one.is_speech || how_.unit_ms == 0,
+                             "score: --source-unit-ms is for logs of text, but sentence ", one.index,
+                             " of the log is speech, with times in ms");
+        continue;
+      }
       expect<config_error>(
-          !one.computed_ms.has_value(), "score: --computation-aware: sentence ", one.index,
+          one.is_speech || !one.computed_ms.has_value(), "score: --computation-aware: sentence ", one.index,
           " of the log is text, with times in ms; give --source-unit-ms, the time from one source unit "
           "to the next");
     }

@@ -68,7 +68,7 @@ void score_errors(const std::vector<instance>& sentences, const score_options& h
 }
 
 metrics::latencies aware_latency(const instance& one, std::optional<std::int64_t> length, const score_options& how) {
-  if (how.unit_ms <= 0) return metrics::measure_latency({one.elapsed, one.source_length, length});
+  if (how.unit_ms <= 0 || one.is_speech) return metrics::measure_latency({one.elapsed, one.source_length, length});
   const auto& computed = one.computed_ms ? *one.computed_ms : one.elapsed;
   const auto delays = metrics::computation_aware_delays(one.delays, computed, how.unit_ms);
   return metrics::measure_latency({delays, one.source_length * how.unit_ms, length});

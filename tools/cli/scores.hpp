@@ -27,7 +27,7 @@ struct score_options {
   bool reference_length = true;  ///< AL, LAAL and AP look at the reference's length, where there is one
   bool computation_aware = false;
   /// Milliseconds from one source unit to the next; 0: the log's `elapsed` and `source_length` share a unit, as in
-  /// SimulEval's logs of speech.
+  /// SimulEval's logs of speech. Lines that say they are speech are always taken so.
   double unit_ms = 0;
 };
 

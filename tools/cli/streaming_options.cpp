@@ -15,15 +15,25 @@ namespace runnel::cli {
 void streaming_options::declare(arguments& options, const std::string& plan_help) {
   declare_plan(options, plan_help);
   declare_instruction(options);
+  declare_limits(options);
+  options.flag("--punctuation-reads", punctuation_reads_,
+               "Count a punctuation mark as one more word, as the paper's own decoder does; to replay its results");
+  sampling_.declare(options);
+}
+
+void streaming_options::declare_for_speech(arguments& options) {
+  declare_plan(options, {});
+  declare_limits(options);
+  sampling_.declare(options);
+}
+
+void streaming_options::declare_limits(arguments& options) {
   options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
   options.whole("--max-word-tokens", max_word_tokens_, "N", "Tokens after which a word counts as complete", 1);
   options
       .text("--early-end", early_end_, "WHAT",
             "What the model's end means before the source's end: read (go on reading) or stop")
       .one_of({"read", "stop"});
-  options.flag("--punctuation-reads", punctuation_reads_,
-               "Count a punctuation mark as one more word, as the paper's own decoder does; to replay its results");
-  sampling_.declare(options);
 }
 
 void streaming_options::declare_plan(arguments& options, const std::string& plan_help) {
@@ -75,7 +85,7 @@ std::string streaming_options::policy() const {
   return plan_ == "batch" || plan_ == "batch-grouped" ? std::string() : message("wait-", wait_k_);
 }
 
-stream::session_options streaming_options::get(const model_options& model) const {
+stream::session_options streaming_options::get(const running_options& model) const {
   stream::session_options options;
   const std::string name = plan_ == "group" ? "group-streaming" : plan_;
   options.how =
@@ -91,6 +101,27 @@ stream::session_options streaming_options::get(const model_options& model) const
   options.compute = model.compute();
   options.cache_type = model.cache_type();
   return options;
+}
+
+session_settings describe_session(const stream::session_options& options, const stream::language_model& model) {
+  return {{"plan", stream::name_of(options.how)},
+          {"policy", options.when.name()},
+          {"instruction", options.instruction},
+          {"format", model.format.name},
+          {"model", model.name},
+          {"context", message(options.limit(model.context()))},
+          {"max_tokens", message(options.max_tokens)},
+          {"max_word_tokens", message(options.max_word_tokens)},
+          {"early_end", options.end_before_source == stream::early_end::stop ? "stop" : "read"},
+          {"punctuation_reads", options.punctuation_reads ? "yes" : "no"},
+          {"temperature", message(options.sampling.temperature)},
+          {"top_k", message(options.sampling.top_k)},
+          {"top_p", message(options.sampling.top_p)},
+          {"seed", message(options.sampling.seed)},
+          {"compute", std::string(ops::name_of(model.network->effective(options.compute.compute)))},
+          {"cache_type", std::string(cache::name_of(options.cache_type))},
+          {"instruction_set", std::string(runnel::name_of(options.compute.instructions))},
+          {"threads", std::to_string(options.compute.threads)}};
 }
 
 }  // namespace runnel::cli

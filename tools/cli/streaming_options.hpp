@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <runnel/stream/language_model.hpp>
 #include <runnel/stream/session_options.hpp>
@@ -12,16 +14,26 @@
 
 namespace runnel::cli {
 
+/// What a session was told, name by name, for logs.
+using session_settings = std::vector<std::pair<std::string, std::string>>;
+
+/// The settings of sessions of `model` with these options: all that may change what they write, and the numbers that
+/// they compute in.
+[[nodiscard]] session_settings describe_session(const stream::session_options& options,
+                                                const stream::language_model& model);
+
 /// How a session reads and writes: plan, policy, instruction, format, limits, sampling. Shared by the commands that
-/// stream text.
+/// stream.
 class streaming_options {
  public:
   /// `plan_help` goes before what --plan's help says.
   void declare(arguments& options, const std::string& plan_help = {});
+  /// The same for models of speech, which bring their format and instruction along.
+  void declare_for_speech(arguments& options);
 
   /// Options of a session of a model that runs as `model` says; without adapters, and without what depends on the
   /// model's format. Throws config_error for what contradicts itself.
-  [[nodiscard]] stream::session_options get(const model_options& model) const;
+  [[nodiscard]] stream::session_options get(const running_options& model) const;
   /// Gives the model the format that was asked for, and the options its instruction. Throws config_error for a language
   /// that the format does not name, and what `format_option::apply` throws.
   void apply(stream::language_model& model, stream::session_options& options) const;
@@ -35,6 +47,7 @@ class streaming_options {
  private:
   void declare_plan(arguments& options, const std::string& plan_help);
   void declare_instruction(arguments& options);
+  void declare_limits(arguments& options);
 
   sampling_options sampling_;
   argument plan_option_;

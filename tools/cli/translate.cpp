@@ -18,6 +18,7 @@
 #include "console.hpp"
 #include "model_file.hpp"
 #include "options.hpp"
+#include "run_totals.hpp"
 #include "sentence_source.hpp"
 #include "streaming_options.hpp"
 #include "text_lines.hpp"
@@ -29,24 +30,10 @@ namespace runnel::cli {
 namespace {
 
 /// What all sentences took together.
-struct totals {
-  std::int64_t sentences = 0;
+struct totals : run_totals {
   std::int64_t skipped = 0;
   std::int64_t earlier = 0;  // taken from the log
   std::int64_t source_units = 0;
-  std::int64_t words = 0;
-  stream::row_counters rows;
-  double seconds = 0;
-
-  void add(const stream::row_counters& more) {
-    rows.source_rows += more.source_rows;
-    rows.target_rows += more.target_rows;
-    rows.refed_rows += more.refed_rows;
-    rows.refreshed_rows += more.refreshed_rows;
-    rows.passes += more.passes;
-    rows.tokens_kept += more.tokens_kept;
-    rows.tokens_discarded += more.tokens_discarded;
-  }
 };
 
 /// Streams all sentences of a source through sessions, one after another.
@@ -89,7 +76,7 @@ class translation_run {
         session.emplace(how_.model, how_.options);
       }
       if (!sentence(*session)) break;
-      if (one_.num_source_units > 0) session.reset();  // after an empty line it is as good as new
+      if (one_.source_length > 0) session.reset();  // after an empty line it is as good as new
     }
     progress_.clear();
   }
@@ -174,17 +161,9 @@ class translation_run {
 
   void take_word(const stream::word_event& word) {
     if (word.text.empty()) return;
-    const auto i = static_cast<std::size_t>(word.index);
-    if (i >= one_.words.size()) {
-      one_.words.resize(i + 1);
-      one_.delays.resize(i + 1);
-      one_.elapsed_ms.resize(i + 1);
-      one_.computed_ms.resize(i + 1);
-    }
-    one_.words[i] += word.text;
-    one_.delays[i] = word.words_read;
-    one_.elapsed_ms[i] = std::max(0.0, (word.elapsed_s - (first_unit_ - made_)) * 1000);
-    one_.computed_ms[i] = busy_ * 1000;
+    one_.add_word(static_cast<std::size_t>(word.index), word.text,
+                  {static_cast<double>(word.words_read), std::max(0.0, (word.elapsed_s - (first_unit_ - made_)) * 1000),
+                   busy_ * 1000});
   }
 
   void begin_view() {
@@ -210,17 +189,17 @@ class translation_run {
     one_.source = source_.line();
     if (one_.source.ends_with('\r')) one_.source.pop_back();
     one_.index = source_.line_number() - 1;
-    one_.num_source_units = source_.units();
+    one_.source_length = static_cast<double>(source_.units());
     if (how_.has_references) {
       const auto index = static_cast<std::size_t>(one_.index);
       expect<config_error>(index < how_.references.size(), "--target: has ", how_.references.size(),
                            " lines, but the source has more");
       one_.reference = how_.references[index];
     }
-    if (one_.num_source_units > 0) one_.rows = session.counters();
+    if (source_.units() > 0) one_.rows = session.counters();
     sum_.add(one_.rows);
     ++sum_.sentences;
-    sum_.source_units += one_.num_source_units;
+    sum_.source_units += source_.units();
     sum_.words += static_cast<std::int64_t>(one_.words.size());
     sum_.seconds += busy_;
     one_.computed_total_ms = busy_ * 1000;
@@ -235,8 +214,7 @@ class translation_run {
   void show_progress() {
     std::string text = message("sentence ", sum_.earlier + sum_.sentences);
     if (lines_) text += message(" of ", *lines_);
-    if (sum_.seconds > 0)
-      text += message(", ", fixed(static_cast<double>(sum_.rows.tokens_kept) / sum_.seconds, 1), " tokens/s");
+    if (sum_.seconds > 0) text += message(", ", fixed(sum_.token_rate(), 1), " tokens/s");
     progress_.show(text);
   }
 
@@ -332,32 +310,16 @@ class translate_command final : public command {
                                    0, static_cast<double>(most_of_anything));
   }
 
-  [[nodiscard]] translation_log::settings settings(const translation_run::setup& how) const {
-    return {{"source_type", "text"},
-            {"target_type", "text"},
-            {"eval_latency_unit", "word"},
-            {"source_unit", unit_},
-            {"source_unit_ms", message(unit_ms())},
-            {"plan", stream::name_of(how.options.how)},
-            {"policy", how.options.when.name()},
-            {"instruction", how.options.instruction},
-            {"format", how.model.format.name},
-            {"model", how.model.name},
-            {"weights", fingerprint(model_.path())},
-            {"adapters", model_.describe_adapters()},
-            {"context", message(how.options.limit(how.model.context()))},
-            {"max_tokens", message(how.options.max_tokens)},
-            {"max_word_tokens", message(how.options.max_word_tokens)},
-            {"early_end", how.options.end_before_source == stream::early_end::stop ? "stop" : "read"},
-            {"punctuation_reads", how.options.punctuation_reads ? "yes" : "no"},
-            {"temperature", message(how.options.sampling.temperature)},
-            {"top_k", message(how.options.sampling.top_k)},
-            {"top_p", message(how.options.sampling.top_p)},
-            {"seed", message(how.options.sampling.seed)},
-            {"compute", std::string(ops::name_of(how.model.network->effective(how.options.compute.compute)))},
-            {"cache_type", std::string(cache::name_of(how.options.cache_type))},
-            {"instruction_set", std::string(runnel::name_of(how.options.compute.instructions))},
-            {"threads", std::to_string(model_.threads())}};
+  [[nodiscard]] session_settings settings(const translation_run::setup& how) const {
+    session_settings all{{"source_type", "text"},
+                         {"target_type", "text"},
+                         {"eval_latency_unit", "word"},
+                         {"source_unit", unit_},
+                         {"source_unit_ms", message(unit_ms())},
+                         {"weights", fingerprint(model_.path())},
+                         {"adapters", model_.describe_adapters()}};
+    for (auto& one : describe_session(how.options, how.model)) all.push_back(std::move(one));
+    return all;
   }
 
   [[nodiscard]] double unit_ms() const { return unit_ == "word" || unit_ms_option_.given() ? unit_ms_ : 0; }
@@ -370,19 +332,15 @@ class translate_command final : public command {
   }
 
   void summarise(const totals& sum, const std::string& plan) const {
-    const auto& rows = sum.rows;
     std::string first = message("sentences: ", sum.sentences, "; source ", unit_, "s: ", sum.source_units,
                                 "; words written: ", sum.words, "; plan: ", plan);
     if (const auto policy = streaming_.policy(); !policy.empty()) first += ", " + policy;
     if (sum.skipped > 0) first += message("; skipped: ", sum.skipped);
     if (sum.earlier > 0) first += message("; from the log: ", sum.earlier);
     note(first);
-    note(message("rows computed: ", rows.source_rows, " source, ", rows.target_rows, " target, ", rows.refed_rows,
-                 " re-fed, ", rows.refreshed_rows, " refreshed; passes: ", rows.passes, "; tokens: ", rows.tokens_kept,
-                 " kept, ", rows.tokens_discarded, " discarded"));
-    const double rate = sum.seconds > 0 ? static_cast<double>(rows.tokens_kept) / sum.seconds : 0;
-    note(message("computing: ", fixed(sum.seconds, 2), " s, ", fixed(rate, 1), " tokens/s, ", model_.threads(),
-                 model_.threads() == 1 ? " thread" : " threads"));
+    note_rows(sum.rows);
+    note(message("computing: ", fixed(sum.seconds, 2), " s, ", fixed(sum.token_rate(), 1), " tokens/s, ",
+                 model_.threads(), model_.threads() == 1 ? " thread" : " threads"));
   }
 
   model_options model_;

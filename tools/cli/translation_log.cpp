@@ -18,6 +18,19 @@
 
 namespace runnel::cli {
 
+void translation::add_word(std::size_t word, std::string_view text, const word_times& times) {
+  if (word >= words.size()) {
+    words.resize(word + 1);
+    delays.resize(word + 1);
+    elapsed_ms.resize(word + 1);
+    computed_ms.resize(word + 1);
+  }
+  words[word] += text;
+  delays[word] = times.delay;
+  elapsed_ms[word] = times.elapsed_ms;
+  computed_ms[word] = times.computed_ms;
+}
+
 std::string translation::text() const {
   std::string joined;
   for (const auto& word : words) {
@@ -113,9 +126,18 @@ void translation_log::write_scores(const score_options& how) {
 
 namespace {
 
+double in_microseconds(double ms) { return std::round(ms * 1000) / 1000; }
+
 nlohmann::ordered_json in_ms(const std::vector<double>& times) {
   auto list = nlohmann::ordered_json::array();
-  for (const double ms : times) list.push_back(std::round(ms * 1000) / 1000);
+  for (const double ms : times) list.push_back(in_microseconds(ms));
+  return list;
+}
+
+/// Source units are whole.
+nlohmann::ordered_json in_units(const std::vector<double>& delays) {
+  auto list = nlohmann::ordered_json::array();
+  for (const double units : delays) list.push_back(std::llround(units));
   return list;
 }
 
@@ -125,14 +147,19 @@ void translation_log::add(const translation& one) {
   nlohmann::ordered_json line;
   line["index"] = one.index;
   line["prediction"] = one.text();
-  line["delays"] = one.delays;
+  line["delays"] = one.is_speech ? in_ms(one.delays) : in_units(one.delays);
   line["elapsed"] = in_ms(one.elapsed_ms);
   line["prediction_length"] = one.words.size();
   line["reference"] = one.reference ? nlohmann::ordered_json(*one.reference) : nlohmann::ordered_json(nullptr);
   line["source"] = one.source;
-  line["source_length"] = one.num_source_units;
+  if (one.is_speech) {
+    line["source_length"] = in_microseconds(one.source_length);
+    line["source_type"] = "speech";
+  } else {
+    line["source_length"] = std::llround(one.source_length);
+  }
   line["computed_ms"] = in_ms(one.computed_ms);
-  line["computed_total_ms"] = std::round(one.computed_total_ms * 1000) / 1000;
+  line["computed_total_ms"] = in_microseconds(one.computed_total_ms);
   const auto& rows = one.rows;
   line["rows"] = {{"source", rows.source_rows},
                   {"target", rows.target_rows},

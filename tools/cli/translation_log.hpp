@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include <runnel/position/group.hpp>
 #include <runnel/stream/pass.hpp>
 
 #include "instance_log.hpp"
@@ -18,22 +19,29 @@
 
 namespace runnel::cli {
 
-/// What came of one sentence.
+/// When a word was complete.
+struct word_times {
+  double delay = 0;        ///< source units read, the end not counted; or milliseconds of speech heard
+  double elapsed_ms = 0;   ///< since the first source unit came
+  double computed_ms = 0;  ///< spent computing since the sentence began, waiting for the source not counted
+};
+
+/// What came of one sentence, or of one recording.
 struct translation {
   std::int64_t index = 0;  ///< from 0
-  std::string source;      ///< the line
-  std::int64_t num_source_units = 0;
+  std::string source;      ///< the line, or the recording's path
+  bool is_speech = false;  ///< delays and source_length are in milliseconds; otherwise they count source units
+  double source_length = 0;
   std::vector<std::string> words;
-  /// Of each word: source units read when it was complete, the end not counted; at most num_source_units.
-  std::vector<index_t> delays;
-  /// Of each word: milliseconds since the first source unit came.
-  std::vector<double> elapsed_ms;
-  /// Of each word: milliseconds spent computing since the sentence began, waiting for the source not counted.
-  std::vector<double> computed_ms;
-  double computed_total_ms = 0;  ///< of the whole sentence, what came after its last word included
+  std::vector<double> delays;       ///< of each word; at most source_length
+  std::vector<double> elapsed_ms;   ///< of each word
+  std::vector<double> computed_ms;  ///< of each word
+  double computed_total_ms = 0;     ///< of the whole sentence, what came after its last word included
   stream::row_counters rows;
   std::optional<std::string> reference;
 
+  /// Takes the word with this index, or more of it.
+  void add_word(std::size_t word, std::string_view text, const word_times& times);
   /// The words with spaces between them, so always one line.
   [[nodiscard]] std::string text() const;
 };

@@ -26,9 +26,9 @@ bool terminal_has_colour() {
 translation_view::translation_view(bool spaced)
     : live_(output::is_terminal()), colour_(live_ && terminal_has_colour()), spaced_(spaced) {}
 
-void translation_view::begin_sentence(std::int64_t number) {
+void translation_view::begin_sentence(const std::string& name) {
   if (!live_) return;
-  out_.write(message(number, ": "));
+  out_.write(printable(name) + ": ");
   out_.flush();
   now_ = side::none;
   source_.clear();
@@ -68,12 +68,12 @@ void translation_view::written(std::string_view text) {
   out_.flush();
 }
 
-void translation_view::end_sentence(const std::string& translation) {
+void translation_view::end_sentence(const std::string& translation, const std::string& before) {
   if (live_) {
     turn_to(side::none);
     out_.write("\n   = " + printable(translation) + "\n");
   } else {
-    out_.write(translation + "\n");
+    out_.write(before + translation + "\n");
   }
   out_.flush();
 }
