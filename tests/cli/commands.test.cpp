@@ -43,8 +43,8 @@ TEST_CASE("help and version go to standard output and succeed") {
   CHECK(version.code == 0);
   CHECK(version.out.starts_with("runnel "));
   CHECK(version.err.empty());
-  for (const char* name :
-       {"generate", "translate", "tokenize", "logits", "inspect", "bench", "quantize", "score", "serve"}) {
+  for (const char* name : {"generate", "translate", "transcribe", "tokenize", "logits", "inspect", "bench", "quantize",
+                           "score", "serve"}) {
     CAPTURE(name);
     const auto help = run({name, "--help"});
     CHECK(help.code == 0);
@@ -58,7 +58,7 @@ TEST_CASE("wrong usage ends with 2 and says what is wrong") {
   const std::string model = tiny_model();
   const std::vector<std::pair<strings, strings>> cases{
       {{}, {"a command is missing", "generate, translate"}},
-      {{"sing"}, {"no command 'sing'", "generate, translate, tokenize, logits, inspect, bench, quantize"}},
+      {{"sing"}, {"no command 'sing'", "generate, translate, transcribe, tokenize, logits, inspect, bench, quantize"}},
       {{"generate"}, {"--model is required"}},
       {{"generate", "-m", model}, {"--prompt or --file"}},
       {{"generate", "-m", model, "-p", "x", "-f", "y"}, {"--file"}},

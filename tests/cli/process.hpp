@@ -41,6 +41,8 @@ inline std::string from_environment(const char* name) {
 /// The program, and the counting model of a few kilobytes.
 inline std::string program() { return from_environment("RUNNEL_CLI"); }
 inline std::string tiny_model() { return from_environment("RUNNEL_TINY_MODEL"); }
+/// A speech model whose decoder is the counting one.
+inline std::string tiny_speech() { return from_environment("RUNNEL_TINY_SPEECH"); }
 
 inline std::string read_text(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);

@@ -89,6 +89,11 @@ argument arguments::texts(const std::string& names, std::vector<std::string>& va
   return argument(option);
 }
 
+argument arguments::rest(const std::string& name, std::vector<std::string>& values, const std::string& kind,
+                         const std::string& help) {
+  return argument(app_->add_option(name, values, help)->type_name(kind));
+}
+
 argument arguments::whole(const std::string& names, std::int64_t& value, const std::string& kind,
                           const std::string& help, std::int64_t least, std::int64_t most) {
   return argument(

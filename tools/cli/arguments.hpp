@@ -49,6 +49,9 @@ class arguments {
   /// Texts that come `each` at a time; may be given again and again.
   argument texts(const std::string& names, std::vector<std::string>& values, const std::string& kind,
                  const std::string& help, int each = 1);
+  /// Everything that is no option.
+  argument rest(const std::string& name, std::vector<std::string>& values, const std::string& kind,
+                const std::string& help);
   /// A whole number in [least, most], in decimal.
   argument whole(const std::string& names, std::int64_t& value, const std::string& kind, const std::string& help,
                  std::int64_t least = 0, std::int64_t most = most_of_anything);

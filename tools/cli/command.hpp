@@ -37,6 +37,7 @@ class command {
 
 [[nodiscard]] std::unique_ptr<command> make_generate_command();
 [[nodiscard]] std::unique_ptr<command> make_translate_command();
+[[nodiscard]] std::unique_ptr<command> make_transcribe_command();
 [[nodiscard]] std::unique_ptr<command> make_tokenize_command();
 [[nodiscard]] std::unique_ptr<command> make_logits_command();
 [[nodiscard]] std::unique_ptr<command> make_inspect_command();

@@ -58,10 +58,11 @@ int main_of(int argc, char** argv) {
       "'runnel COMMAND --help' shows a command's options with examples.\n"
       "Exit codes: 0 done; 2 wrong usage; 1 any other error; 128 + number when a signal ended it (130 for Ctrl-C).\n"
       "If the reader of standard output goes away, the program ends in silence with 0.");
-  const std::array commands{make_generate_command(), make_translate_command(), make_tokenize_command(),
-                            make_logits_command(),   make_inspect_command(),   make_bench_command(),
-                            make_quantize_command(), make_train_command(),     make_score_command(),
-                            make_serve_command(),    make_study_command(),     make_plot_command()};
+  const std::array commands{make_generate_command(), make_translate_command(), make_transcribe_command(),
+                            make_tokenize_command(), make_logits_command(),    make_inspect_command(),
+                            make_bench_command(),    make_quantize_command(),  make_train_command(),
+                            make_score_command(),    make_serve_command(),     make_study_command(),
+                            make_plot_command()};
   std::string names;
   for (const auto& one : commands) {
     arguments options(*app.add_subcommand(one->name(), one->summary()));

@@ -175,6 +175,9 @@ void model_options::declare(arguments& options, ops::compute_mode otherwise) {
 }
 
 stream::language_model load_model_at(const std::filesystem::path& path) {
+  std::error_code problem;
+  expect<format_error>(!std::filesystem::exists(path / "speech.json", problem), "--model: '", printable(path.string()),
+                       "' is a model of speech, which 'runnel transcribe' runs");
   auto model = stream::load_model(path);
   interrupts::instance().check();
   return model;

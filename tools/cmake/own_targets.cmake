@@ -68,5 +68,6 @@ function(runnel_write path content)
   endif()
 endfunction()
 
-# The tiny model that examples and the tests of the tool run on; its maker and its ctest fixture are in tests/.
+# The tiny models that examples and the tests of the tool run on; their makers and ctest fixtures are in tests/.
 set(RUNNEL_TINY_MODEL "${PROJECT_BINARY_DIR}/tiny.gguf")
+set(RUNNEL_TINY_SPEECH "${PROJECT_BINARY_DIR}/tiny_speech")

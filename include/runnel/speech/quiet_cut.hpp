@@ -121,11 +121,13 @@ class quiet_cut {
       gone_on_ = 0;
       return out;
     }
-    take(finished_ ? waiting : std::clamp<index_t>(room - options_.window, 0, waiting), out.samples);
+    take(finished_ ? waiting : std::min(free_of(room), waiting), out.samples);
     gone_on_ += static_cast<index_t>(out.samples.size());
     return out;
   }
 
+  /// How many samples go on without being held back where `room` more fit.
+  [[nodiscard]] index_t free_of(index_t room) const noexcept { return std::max<index_t>(room - options_.window, 0); }
   /// Samples that have not gone on.
   [[nodiscard]] index_t num_held() const noexcept { return static_cast<index_t>(held_.size()); }
   /// Whether all audio came and went on.

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "reference_texts.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <runnel/core/error.hpp>
+
+#include "console.hpp"
+#include "text_lines.hpp"
+
+namespace runnel::cli {
+
+reference_texts::reference_texts(const std::string& path) : name_(path), lines_(read_lines(path)) {
+  expect<config_error>(!lines_.empty(), "--reference: '", name_, "' is empty");
+  const auto has_tab = [](const std::string& line) { return line.find('\t') != std::string::npos; };
+  if (!std::all_of(lines_.begin(), lines_.end(), has_tab)) return;
+  for (const auto& line : lines_) {
+    const std::size_t tab = line.find('\t');
+    const bool fresh = named_.emplace(line.substr(0, tab), line.substr(tab + 1)).second;
+    expect<config_error>(fresh, "--reference: '", name_, "' has two texts for '", printable(line.substr(0, tab)), "'");
+  }
+}
+
+const std::string& reference_texts::find(std::size_t index, std::size_t count, const std::string& path) const {
+  if (named_.empty()) {
+    expect<config_error>(lines_.size() == count, "--reference: expected as many lines as there are recordings, ", count,
+                         ", found ", lines_.size());
+    return lines_[index];
+  }
+  const std::filesystem::path file(path);
+  for (const auto& name : {path, file.filename().string(), file.stem().string()}) {
+    if (const auto found = named_.find(name); found != named_.end()) return found->second;
+  }
+  fail<config_error>("--reference: '", name_, "' has no text for '", printable(path), "'");
+}
+
+}  // namespace runnel::cli
