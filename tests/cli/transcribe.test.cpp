@@ -194,6 +194,10 @@ TEST_CASE("a recording that outgrows the context is cut in its pauses, and that 
   CHECK(has(result.err, "longer than the context holds; cut where it is quietest, at 14.8"));
   CHECK(has(result.err, ", 29.3"));
   CHECK(has(result.err, "cuts: 2"));
+  const auto where = [](const outcome& of) {
+    return of.err.substr(0, of.err.find('\n')).substr(of.err.find("longer"));
+  };
+  CHECK(where(run(transcribe({"-"}), read_text(a))) == where(result));
   const auto line = read_log(out).at(0);
   CHECK(line["source_length"] == 40000.0);
   const auto delays = line["delays"].get<std::vector<double>>();

@@ -99,6 +99,7 @@ TEST_CASE("chunks in any order, odd ones padded, unknown ones skipped") {
     CHECK(file.sample_rate() == 44100);
     CHECK(file.num_frames() == 2);
     CHECK_FALSE(file.truncated());
+    file.release_before(2);  // only a hint
     CHECK(file.read_mono().values == std::vector<float>{1.5f / 32768, 3.5f / 32768});
   }
   const auto first = open(riff(format + data + chunk("data", numbers<std::int16_t>({9, 9}))));

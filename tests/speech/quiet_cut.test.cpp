@@ -30,14 +30,14 @@ samples noise(std::size_t count, unsigned seed, float gain = 1) {
 
 /// The stretches of `input`, pushed in pieces of random sizes up to `most`, where `limit` samples fit into each.
 std::vector<samples> stretches_of(const samples& input, const quiet_cut_options& options, index_t limit,
-                                  std::size_t most, unsigned seed = 7) {
+                                  std::size_t most, index_t at_once = 100'000) {
   quiet_cut cutter(options);
-  std::mt19937 draw(seed);
+  std::mt19937 draw(7);
   std::vector<samples> out(1);
   const auto drain = [&] {
     for (;;) {
       const index_t room = limit - static_cast<index_t>(out.back().size());
-      const auto piece = cutter.next(room);
+      const auto piece = cutter.next(room, at_once);
       out.back().insert(out.back().end(), piece.samples.begin(), piece.samples.end());
       CHECK(static_cast<index_t>(out.back().size()) <= limit);
       if (piece.cut) {
@@ -82,9 +82,41 @@ TEST_CASE("quiet_cut: stretches are the input, whatever the pieces") {
       }
       if (limit >= 1000) CHECK(expected.size() == 1);
       if (limit < 1000) CHECK(expected.size() >= 2);
-      for (const std::size_t most : {1U, 13U, 300U}) CHECK(stretches_of(input, options, limit, most) == expected);
+      for (const std::size_t most : {1U, 13U, 300U}) {
+        CHECK(stretches_of(input, options, limit, most) == expected);
+        CHECK(stretches_of(input, options, limit, most, 17) == expected);
+      }
     }
   }
+}
+
+TEST_CASE("quiet_cut: where what went on takes up room, pieces of one size keep the cuts") {
+  const auto input = noise(3000, 9);
+  const auto cuts_of = [&](std::size_t piece) {
+    quiet_cut cutter({60, 5, 1});
+    std::vector<index_t> cuts;
+    index_t whole = 0, went = 0, stretch = 0;
+    for (std::size_t at = 0; at <= input.size(); at += piece) {
+      cutter.push(std::span(input).subspan(at, std::min(piece, input.size() - at)));
+      if (at + piece > input.size()) cutter.finish();
+      for (;;) {
+        const index_t chunks = stretch / 40;  // each whole one takes 7 samples' room
+        const auto next = cutter.next(400 - stretch - 7 * chunks, 40 - stretch % 40);
+        stretch += static_cast<index_t>(next.samples.size());
+        went += static_cast<index_t>(next.samples.size());
+        if (next.cut) cuts.push_back(went);
+        if (next.cut) stretch = 0;
+        if (!next.cut && next.samples.empty()) break;
+      }
+      whole = went;
+    }
+    CHECK(cutter.done());
+    CHECK(whole == 3000);
+    return cuts;
+  };
+  const auto expected = cuts_of(3000);
+  CHECK(expected.size() > 7);
+  for (const std::size_t piece : {1U, 11U, 40U, 500U}) CHECK(cuts_of(piece) == expected);
 }
 
 TEST_CASE("quiet_cut: the cut lies in the pause") {
@@ -153,7 +185,8 @@ TEST_CASE("quiet_cut: samples go on at once far from the limit, and all of them 
 TEST_CASE("quiet_cut: room may shrink, and none at all is refused") {
   quiet_cut cutter({100, 10, 1});
   cutter.push(samples(500, 1));
-  CHECK(cutter.next(400).cut);
+  CHECK(cutter.next(400).samples.size() == 300);
+  CHECK(cutter.next(100).cut);
   CHECK(cutter.num_held() >= 100);
   quiet_cut other({100, 10, 1});
   other.push(samples(10, 1));

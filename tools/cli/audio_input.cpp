@@ -51,6 +51,8 @@ class wav_source final : public audio_source {
     facts_.replaced += samples.replaced;
     facts_.add(samples.values, bits_of(file_.format()));
     to.insert(to.end(), samples.values.begin(), samples.values.end());
+    constexpr index_t often = 64 * block;
+    if (facts_.frames % often == 0) file_.release_before(facts_.frames);
     ended_ = facts_.frames == file_.num_frames();
     facts_.truncated = ended_ && file_.truncated();
     return true;

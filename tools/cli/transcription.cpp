@@ -185,11 +185,13 @@ index_t transcription_run::room(const transcribe::audio_session& session) const 
 bool transcription_run::feed(audio_input& input, transcribe::audio_session& session) {
   const index_t fits = room(session);
   const index_t free = cutter_->free_of(fits);
-  const auto piece = cutter_->next(fits);
+  // A chunk at a time: where the cuts lie must not depend on how the audio came.
+  const index_t chunk_end = (session.num_chunks() + 1) * how_.model.chunk_samples() + how_.model.lookahead();
+  const auto piece = cutter_->next(fits, std::max<index_t>(chunk_end - passed_, 1));
   const auto count = static_cast<std::int64_t>(piece.samples.size());
   if (count > free) {
-    held_from_ = passed_ + free;
-    released_ms_ = ms(begin_ + passed_ + (piece.cut ? fits : count));
+    held_from_ = std::min(held_from_, passed_ + free);
+    released_ms_ = ms(piece.cut ? begin_ + passed_ + fits : input.num_samples());  // otherwise the recording has ended
   }
   pass_on(piece.samples, session);
   if (piece.cut) cuts_s_.push_back(ms(begin_ + passed_) / 1000);

@@ -64,6 +64,12 @@ class wav_file {
   }
   [[nodiscard]] wav_samples read_mono() const { return read_mono(0, num_frames_); }
 
+  /// Tells the system that the frames before `end` are not needed in memory for now. A hint: it never fails.
+  void release_before(index_t end) const noexcept {
+    const auto bytes = frames(0, std::clamp<index_t>(end, 0, num_frames_));
+    file_.release(static_cast<std::uint64_t>(bytes.data() - file_.bytes().data()), bytes.size());
+  }
+
  private:
   static constexpr std::uint32_t open_length = 0xFFFFFFFFu;
 

@@ -75,7 +75,7 @@ struct quiet_cut_options {
 
 /// Audio that is cut into stretches which fit, each cut where it is quietest.
 ///
-/// Samples go in as they come and go on at once, as long as the limit is farther away than `window`. Inside of the
+/// Samples go in as they come and go on at once, as long as the limit is farther away than `window`. Inside the
 /// window they are held back until the audio ends (then it fits) or turns out to be longer (then it is cut in the
 /// middle of the window's quietest frame, and the rest belongs to the next stretch). The stretches one after another
 /// are the input, sample for sample, and they are the same however the input was cut into pieces, if `room` counts
@@ -103,25 +103,26 @@ class quiet_cut {
   void finish() noexcept { finished_ = true; }
 
   /// What can go on now. `room` says how many more samples fit into the current stretch behind those that went on; it
-  /// need not be what it was less those, as other things may take up room. Throws config_error where not even the first
-  /// sample of a stretch fits.
-  [[nodiscard]] piece next(index_t room) {
+  /// need not be what it was less those, as other things may take up room. Without a cut, at most `most` samples go on
+  /// at once: where `room` depends on them, pieces of one size keep the cuts where they are however the input comes.
+  /// Throws config_error where not even the first sample of a stretch fits, and for `most` below 1.
+  [[nodiscard]] piece next(index_t room, index_t most = std::numeric_limits<index_t>::max()) {
+    expect(most >= 1, "quiet_cut: expected pieces of at least one sample, found ", most);
     piece out;
     const auto waiting = static_cast<index_t>(held_.size());
     room = std::max<index_t>(room, 0);
     expect(room > 0 || waiting == 0 || gone_on_ > 0, "quiet_cut: not a single sample fits");
-    if (waiting > room) {
+    const index_t free = free_of(room);
+    if (waiting > room && free == 0) {
       out.cut = true;
-      const index_t first = std::max<index_t>(room - options_.window, 0);
-      const auto window = std::span<const float>(held_).subspan(static_cast<std::size_t>(first),
-                                                                static_cast<std::size_t>(room - first));
-      index_t place = first + quietest_place(window, options_.frame, options_.around);
+      const auto window = std::span<const float>(held_).first(static_cast<std::size_t>(room));
+      index_t place = quietest_place(window, options_.frame, options_.around);
       if (gone_on_ == 0) place = std::max<index_t>(place, 1);
       take(place, out.samples);
       gone_on_ = 0;
       return out;
     }
-    take(finished_ ? waiting : std::min(free_of(room), waiting), out.samples);
+    take(std::min(most, finished_ && waiting <= room ? waiting : std::min(free, waiting)), out.samples);
     gone_on_ += static_cast<index_t>(out.samples.size());
     return out;
   }
