@@ -211,7 +211,7 @@ void format_option::declare(arguments& options) {
                "Chat format: a name, or a JSON file; default: the one of the model's template");
 }
 
-void format_option::apply(stream::language_model& model) const {
+void format_option::apply(stream::language_model& model, text::source_kind wanted) const {
   if (!given()) return;
   const auto names = text::chat_format_names();
   std::error_code problem;
@@ -225,8 +225,10 @@ void format_option::apply(stream::language_model& model) const {
     for (const auto name : names) list += message(list.empty() ? "" : ", ", name);
     fail<config_error>(of_, ": expected a JSON file or one of ", list, "; found '", printable(name_), "'");
   }
-  expect<config_error>(format.source == text::source_kind::text, of_, ": ", printable(name_),
-                       " is for audio; expected one whose source is text");
+  const bool text = wanted == text::source_kind::text;
+  expect<config_error>(
+      format.source == wanted, of_, ": ", printable(name_),
+      text ? " is for audio; expected one whose source is text" : " is for text; expected one whose source is audio");
   const auto missing = text::missing_token(format, *model.tokenizer);
   expect<config_error>(missing.empty(), of_, ": ", printable(name_), " is for vocabularies with the special token ",
                        printable(missing), "; that of ", printable(model.name), " has none");

@@ -129,7 +129,7 @@ class format_option {
   [[nodiscard]] bool given() const noexcept { return !name_.empty(); }
   /// Gives the model the format that was asked for. Throws config_error for an unknown name and for formats of other
   /// sources than text, what `text::load_chat_format` throws for a file.
-  void apply(stream::language_model& model) const;
+  void apply(stream::language_model& model, text::source_kind wanted = text::source_kind::text) const;
 
  private:
   std::string name_;

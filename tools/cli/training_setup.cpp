@@ -231,7 +231,7 @@ training_base load_training_base(const train::training_config& config) {
 void settle_format(const train::training_config& config, training_base& base) {
   format_option format;
   format.choose(config.format, "format");
-  format.apply(base.language);
+  format.apply(base.language, config.is_speech() ? text::source_kind::audio : text::source_kind::text);
   constexpr std::uint64_t seed = 1;
   auto wording = base.language.format;
   wording.about.clear();      // for people
