@@ -226,8 +226,11 @@ void transcription_run::happened(const stream::event& what, const transcribe::au
   if (const auto* const word = what.get_if<stream::word_event>()) {
     if (word->text.empty()) return;
     const double heard = heard_ms(word->delay(), session);
-    const double elapsed = input.is_live() ? (seconds_now() - first_audio_) * 1000 : heard + busy_ * 1000;
-    one_.add_word(words_before_ + static_cast<std::size_t>(word->index), word->text, {heard, elapsed, busy_ * 1000});
+    const double computed = busy_ * 1000;
+    // What comes faster than it was spoken is taken for as fast.
+    const double since_first = (seconds_now() - first_audio_) * 1000;
+    const double elapsed = input.is_live() && since_first >= heard ? since_first : heard + computed;
+    one_.add_word(words_before_ + static_cast<std::size_t>(word->index), word->text, {heard, elapsed, computed});
     return;
   }
   const double heard = heard_ms(chunks_read_, session);
