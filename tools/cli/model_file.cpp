@@ -16,6 +16,7 @@
 #include <runnel/text/tokenizer_file.hpp>
 #include <runnel/text/tokenizer_gguf.hpp>
 #include <runnel/text/tokenizer_gguf_writer.hpp>
+#include <runnel/transcribe/speech_model.hpp>
 
 #include "options.hpp"
 
@@ -61,8 +62,14 @@ model_file::totals model_file::sum() const {
 
 std::string fingerprint(const std::filesystem::path& path) {
   constexpr std::size_t most_bytes = 4096;  // any training moves all values, and whole files may be large
-  const model_file file(path);
   std::uint64_t sum = 0;
+  if (transcribe::is_speech_model(path)) {
+    for (const char* part : {transcribe::encoder_folder, transcribe::projector_file, transcribe::decoder_folder}) {
+      sum = digest(fingerprint(path / part), sum);
+    }
+    return message(sum);
+  }
+  const model_file file(path);
   for (const auto& one : file.tensors()) {
     sum = digest(message(one.name, ' ', one.type_name, ' ', io::shape_text(one.shape)), sum);
     sum = digest(one.bytes.first(std::min(one.bytes.size(), most_bytes)), sum);

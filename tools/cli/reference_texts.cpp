@@ -18,7 +18,8 @@ reference_texts::reference_texts(const std::string& path) : name_(path), lines_(
   if (!std::all_of(lines_.begin(), lines_.end(), has_tab)) return;
   for (const auto& line : lines_) {
     const std::size_t tab = line.find('\t');
-    const bool fresh = named_.emplace(line.substr(0, tab), line.substr(tab + 1)).second;
+    const std::size_t next = std::min(line.find('\t', tab + 1), line.size());  // what follows may say the speaker
+    const bool fresh = named_.emplace(line.substr(0, tab), line.substr(tab + 1, next - tab - 1)).second;
     expect<config_error>(fresh, "--reference: '", name_, "' has two texts for '", printable(line.substr(0, tab)), "'");
   }
 }

@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include <runnel/core/digest.hpp>
 #include <runnel/core/error.hpp>
 
 #include "console.hpp"
@@ -40,15 +39,6 @@ transcribe::speech_model speech_options::load() const {
   model.settings.chunk_rows *= static_cast<index_t>(times);
   model.validate();
   return model;
-}
-
-std::string speech_options::fingerprint_of_parts() const {
-  const auto folder = path();
-  std::uint64_t sum = 0;
-  for (const char* part : {transcribe::encoder_folder, transcribe::projector_file, transcribe::decoder_folder}) {
-    sum = digest(fingerprint(folder / part), sum);
-  }
-  return message(sum);
 }
 
 }  // namespace runnel::cli

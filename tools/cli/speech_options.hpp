@@ -22,8 +22,6 @@ class speech_options : public running_options {
   [[nodiscard]] transcribe::speech_model load() const;
   /// Where the model lies. Throws what `resolve_model` throws, format_error for a model of another kind.
   [[nodiscard]] std::filesystem::path path() const;
-  /// A number that tells its weights from others.
-  [[nodiscard]] std::string fingerprint_of_parts() const;
 
  private:
   std::string path_ = "digits";

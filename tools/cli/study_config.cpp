@@ -44,6 +44,10 @@ std::vector<std::int64_t> numbers(const io::json_object& from, std::string_view 
 }
 
 study_pair read_pair(const io::json_object& from) {
+  if (from.has("recordings")) {
+    from.check_names({"name", "recordings", "reference"});
+    return {name_of(from), {}, std::string(from.text("recordings")), std::string(from.text("reference")), true};
+  }
   from.check_names({"name", "language", "source", "target"});
   return {name_of(from), std::string(from.text("language")), std::string(from.text("source")),
           std::string(from.text("target"))};
@@ -76,8 +80,8 @@ study_table read_table(const io::json_object& from) {
 }
 
 std::string score_name(const io::json_object& from, std::string_view key, std::string_view otherwise) {
-  constexpr std::array known{"BLEU", "chrF2", "chrF2++", "AL",    "LAAL",  "AP",
-                             "DAL",  "AL_CA", "LAAL_CA", "AP_CA", "DAL_CA"};
+  constexpr std::array known{"BLEU", "chrF2", "chrF2++", "WER",     "CER",   "AL",    "LAAL",
+                             "AP",   "DAL",   "AL_CA",   "LAAL_CA", "AP_CA", "DAL_CA"};
   const std::string name(from.text_or(key, otherwise));
   std::string list;
   for (const char* one : known) list += message(list.empty() ? "" : ", ", one);

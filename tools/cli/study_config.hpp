@@ -11,12 +11,16 @@
 
 namespace runnel::cli {
 
-/// A language pair to translate.
+/// A language pair to translate, or recordings to write down.
 struct study_pair {
   std::string name;      ///< "en-de"
-  std::string language;  ///< as --target-language has it
+  std::string language;  ///< as --target-language has it; of translations
   std::string source;    ///< files
   std::string target;
+  bool is_speech = false;
+
+  /// The score that tells how good a model is: BLEU, or WER, which is better when it is lower.
+  [[nodiscard]] const char* score() const noexcept { return is_speech ? "WER" : "BLEU"; }
 };
 
 /// A model that is trained once for each seed, and translates each pair at each wait.

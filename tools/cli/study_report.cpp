@@ -86,11 +86,12 @@ class study_numbers {
   }
 
   /// One model's less another's, of the seeds that both have.
-  [[nodiscard]] spread differences(const study_model& model, const study_model& other, const std::string& pair,
+  [[nodiscard]] spread differences(const study_model& model, const study_model& other, const study_pair& pair,
                                    std::int64_t wait) const {
     spread out;
     for (const auto seed : model.seeds) {
-      const auto a = score(model, seed, pair, wait, "BLEU"), b = score(other, seed, pair, wait, "BLEU");
+      const auto a = score(model, seed, pair.name, wait, pair.score());
+      const auto b = score(other, seed, pair.name, wait, pair.score());
       if (a && b) out.values.push_back(*a - *b);
     }
     return out;
@@ -203,18 +204,19 @@ class report_writer {
 
   [[nodiscard]] std::string scores_table(const study_pair& pair, const std::vector<const study_model*>& rows,
                                          const std::vector<std::int64_t>& waits) const {
-    std::string html =
-        message("<caption>", escaped_for_xml(pair.name),
-                ": BLEU &plusmn; half the range of the seeds (AL, LAAL in words)</caption>", heading(waits));
+    std::string html = message("<caption>", escaped_for_xml(pair.name), ": ", pair.score(),
+                               pair.is_speech ? " in %" : "", " &plusmn; half the range of the seeds (AL, LAAL in ",
+                               pair.is_speech ? "ms" : "words", ")</caption>", heading(waits));
     for (const auto* model : rows) {
       std::string cells = message("<td>", escaped_for_xml(model->title), "</td>");
       for (const auto wait : waits) {
-        const auto bleu = numbers_.scores(*model, pair.name, wait, "BLEU");
+        const auto quality = numbers_.scores(*model, pair.name, wait, pair.score());
         const auto al = numbers_.scores(*model, pair.name, wait, "AL");
         const auto laal = numbers_.scores(*model, pair.name, wait, "LAAL");
-        cells += "<td>" + as_cell(bleu, model->seeds.size());
+        cells += "<td>" + as_cell(quality, model->seeds.size());
         if (!al.values.empty() && !laal.values.empty()) {
-          cells += message(" <small>(", fixed(al.mean(), 2), ", ", fixed(laal.mean(), 2), ")</small>");
+          const int digits = pair.is_speech ? 0 : 2;
+          cells += message(" <small>(", fixed(al.mean(), digits), ", ", fixed(laal.mean(), digits), ")</small>");
         }
         cells += "</td>";
       }
@@ -225,16 +227,16 @@ class report_writer {
 
   [[nodiscard]] std::string differences_table(const study_pair& pair, const std::vector<const study_model*>& rows,
                                               const std::vector<std::int64_t>& waits, const study_model& other) const {
-    std::string html =
-        message("<caption>", escaped_for_xml(pair.name), ": BLEU less that of ", escaped_for_xml(other.title),
-                " (lowest and highest of the seeds; tinted: all seeds, at least two, agree in sign)"
-                "</caption>",
-                heading(waits));
+    std::string html = message("<caption>", escaped_for_xml(pair.name), ": ", pair.score(), " less that of ",
+                               escaped_for_xml(other.title),
+                               " (lowest and highest of the seeds; tinted: all seeds, at least two, agree in sign)"
+                               "</caption>",
+                               heading(waits));
     for (const auto* model : rows) {
       if (model == &other) continue;
       std::string cells = message("<td>", escaped_for_xml(model->title), "</td>");
       for (const auto wait : waits) {
-        const auto by = numbers_.differences(*model, other, pair.name, wait);
+        const auto by = numbers_.differences(*model, other, pair, wait);
         if (by.values.empty()) {
           cells += "<td>&ndash;</td>";
           continue;

@@ -37,14 +37,17 @@ std::string value_after(const std::vector<std::string>& words, std::string_view 
 
 /// The model that a training starts from: what its settings say, or its recipe.
 std::string start_of(const std::vector<std::string>& train, const std::string& recipe) {
-  constexpr std::string_view key = "model.init=";
-  for (const auto& word : train) {
-    if (word.starts_with(key)) return word.substr(key.size());
-  }
   const auto settings = json::parse(recipe, nullptr, false);
-  if (!settings.is_object() || !settings.contains("model") || !settings["model"].is_object()) return {};
-  const auto& model = settings["model"];
-  return model.contains("init") && model["init"].is_string() ? model["init"].get<std::string>() : std::string();
+  for (const char* section : {"model", "speech"}) {
+    const std::string key = message(section, ".init=");
+    for (const auto& word : train) {
+      if (word.starts_with(key)) return word.substr(key.size());
+    }
+    if (!settings.is_object() || !settings.contains(section) || !settings[section].is_object()) continue;
+    const auto& of = settings[section];
+    if (of.contains("init") && of["init"].is_string()) return of["init"].get<std::string>();
+  }
+  return {};
 }
 
 /// What a result depends on beside its command.
@@ -100,11 +103,16 @@ study_cell cell_of(const study_config& study, const study_model& model, std::int
   const auto waits = model.waits.empty() ? std::vector<std::int64_t>{0} : model.waits;
   for (const auto& pair : study.pairs) {
     for (const auto wait : waits) {
-      std::vector<std::string> command{"translate", "-m", (out.output / "model").string()};
+      std::vector<std::string> command{pair.is_speech ? "transcribe" : "translate", "-m",
+                                       (out.output / "model").string()};
       for (const auto& option : model.translate) command.push_back(filled(option, study, seed));
       if (wait != 0) command.insert(command.end(), {"-k", message(wait)});
-      command.insert(command.end(),
-                     {"--target-language", pair.language, "--source", pair.source, "--target", pair.target, "-t", "1"});
+      if (pair.is_speech) {
+        command.insert(command.end(), {pair.source, "--reference", pair.target, "-t", "1"});
+      } else {
+        command.insert(command.end(), {"--target-language", pair.language, "--source", pair.source, "--target",
+                                       pair.target, "-t", "1"});
+      }
       out.evaluations.push_back({pair.name, wait, std::move(command), folder_of(study, out.name, pair.name, wait)});
     }
   }

@@ -15,6 +15,7 @@
 #include "audio_paths.hpp"
 #include "command.hpp"
 #include "console.hpp"
+#include "model_file.hpp"
 #include "speech_options.hpp"
 #include "streaming_options.hpp"
 #include "transcription.hpp"
@@ -133,7 +134,7 @@ class transcribe_command final : public command {
                          {"sample_rate", message(how.model.sample_rate())},
                          {"chunk_ms", message(1000 * static_cast<double>(how.model.chunk_samples()) / rate)},
                          {"longest_s", message(how.longest_s)},
-                         {"weights", model_.fingerprint_of_parts()}};
+                         {"weights", fingerprint(model_.path())}};
     for (auto& one : describe_session(how.options, how.model.language)) all.push_back(std::move(one));
     return all;
   }

@@ -17,8 +17,9 @@ namespace runnel::speech {
 
 namespace detail {
 
-/// Gives random matrices and kernels, norms of one and biases of zero where a reader gives those of a file. Deviations
-/// keep the size of what passes through.
+/// Gives random matrices and kernels and norms of one where a reader gives those of a file. Deviations keep the size of
+/// what passes through. Biases are zero but for those of kernels: the norm behind them would make everything of silence
+/// otherwise, and its gradients infinite.
 class encoder_dice {
  public:
   explicit encoder_dice(std::uint64_t seed) : random_(seed) {}
@@ -35,9 +36,14 @@ class encoder_dice {
   [[nodiscard]] std::vector<float> floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {
     std::size_t count = 1;
     for (const auto size : shape) count *= static_cast<std::size_t>(size);
-    if (shape.size() == 1) return std::vector<float>(count, name.ends_with(".weight") ? 1.0f : 0.0f);
-    const double inputs = static_cast<double>(shape[1]) * static_cast<double>(shape[2]);
-    return normals(count, 2.0 / inputs);
+    if (shape.size() == 1) {
+      std::vector<float> out(count, name.ends_with(".weight") ? 1.0f : 0.0f);
+      if (!name.ends_with(".conv.bias")) return out;
+      for (float& one : out) one = static_cast<float>((2 * random_.uniform() - 1) / std::sqrt(inputs_));
+      return out;
+    }
+    inputs_ = static_cast<double>(shape[1]) * static_cast<double>(shape[2]);
+    return normals(count, 2.0 / inputs_);
   }
 
   [[nodiscard]] std::vector<float> normals(std::size_t count, double variance) const {
@@ -52,6 +58,7 @@ class encoder_dice {
 
  private:
   mutable random_stream random_;
+  mutable double inputs_ = 1;  // of the last kernel
 };
 
 }  // namespace detail
