@@ -18,11 +18,13 @@ namespace runnel::speech {
 namespace detail {
 
 /// Gives random matrices and kernels and norms of one where a reader gives those of a file. Deviations keep the size of
-/// what passes through. Biases are zero but for those of kernels: the norm behind them would make everything of silence
-/// otherwise, and its gradients infinite.
+/// what passes through. The first kernels are tones under a Hann window, evenly apart in mel, cosine and sine by turns:
+/// a filter bank to begin with, which few recordings would not teach. Biases are zero but for those of kernels: the
+/// norm behind them would make everything of silence otherwise, and its gradients infinite.
 class encoder_dice {
  public:
-  explicit encoder_dice(std::uint64_t seed) : random_(seed) {}
+  explicit encoder_dice(std::uint64_t seed, index_t sample_rate = 16000)
+      : random_(seed), rate_(static_cast<double>(sample_rate)) {}
 
   [[nodiscard]] static std::string name() { return "config"; }
   /// Kernels as they are, no weight norm; no statistics.
@@ -43,7 +45,30 @@ class encoder_dice {
       return out;
     }
     inputs_ = static_cast<double>(shape[1]) * static_cast<double>(shape[2]);
+    if (name.ends_with(".0.conv.weight")) return tones(shape[0], shape[2]);
     return normals(count, 2.0 / inputs_);
+  }
+
+  /// [outputs, 1, kernel], each of the length that random ones would have. Mel as O'Shaughnessy (1987) has it.
+  [[nodiscard]] std::vector<float> tones(std::uint64_t outputs, std::uint64_t kernel) const {
+    const auto mel = [](double hertz) { return 2595 * std::log10(1 + hertz / 700); };
+    const auto hertz = [](double of) { return 700 * (std::pow(10, of / 2595) - 1); };
+    const double lowest = mel(60), highest = mel(0.95 * rate_ / 2), pairs = static_cast<double>((outputs + 1) / 2);
+    std::vector<float> out;
+    std::vector<double> tone(static_cast<std::size_t>(kernel));
+    for (std::uint64_t o = 0; o < outputs; ++o) {
+      const double place = (static_cast<double>(o / 2) + 0.5) / pairs;
+      const double turn = 2 * std::numbers::pi * hertz(lowest + place * (highest - lowest)) / rate_;
+      double squares = 0;
+      for (std::size_t k = 0; k < tone.size(); ++k) {
+        const double at = static_cast<double>(k) + 0.5 - static_cast<double>(kernel) / 2;
+        const double window = 0.5 + 0.5 * std::cos(2 * std::numbers::pi * at / static_cast<double>(kernel));
+        tone[k] = window * (o % 2 == 0 ? std::cos(turn * at) : std::sin(turn * at));
+        squares += tone[k] * tone[k];
+      }
+      for (const double one : tone) out.push_back(static_cast<float>(one * std::sqrt(2 / squares)));
+    }
+    return out;
   }
 
   [[nodiscard]] std::vector<float> normals(std::size_t count, double variance) const {
@@ -58,6 +83,7 @@ class encoder_dice {
 
  private:
   mutable random_stream random_;
+  double rate_;
   mutable double inputs_ = 1;  // of the last kernel
 };
 
@@ -67,7 +93,7 @@ class encoder_dice {
 /// encoder, or one with group norm, whose statistics only training elsewhere could give.
 [[nodiscard]] inline encoder random_encoder(const encoder_config& config, std::uint64_t seed = 0) {
   validate(config, "config");
-  const detail::encoder_dice dice(seed);
+  const detail::encoder_dice dice(seed, config.sample_rate);
   return encoder(config, detail::encoder_builder(config, dice, {}).build());
 }
 
