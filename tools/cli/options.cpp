@@ -174,11 +174,11 @@ void model_options::declare(arguments& options, ops::compute_mode otherwise) {
   adapters_.declare(options);
 }
 
-stream::language_model load_model_at(const std::filesystem::path& path) {
+stream::language_model load_model_at(const std::filesystem::path& path, std::optional<text::source_kind> source) {
   std::error_code problem;
   expect<format_error>(!std::filesystem::exists(path / "speech.json", problem), "--model: '", printable(path.string()),
                        "' is a model of speech, which 'runnel transcribe' runs");
-  auto model = stream::load_model(path);
+  auto model = stream::load_model(path, source);
   interrupts::instance().check();
   return model;
 }

@@ -137,7 +137,8 @@ class format_option {
 };
 
 /// `stream::load_model`, compiled once for all commands. Throws cancelled_error if a signal came meanwhile.
-[[nodiscard]] stream::language_model load_model_at(const std::filesystem::path& path);
+[[nodiscard]] stream::language_model load_model_at(const std::filesystem::path& path,
+                                                   std::optional<text::source_kind> source = text::source_kind::text);
 
 /// Threads that `count` means: 0 is one a processor.
 [[nodiscard]] int threads_for(std::int64_t count);

@@ -218,7 +218,9 @@ training_base load_training_base(const train::training_config& config) {
   } else {
     expect_there("model.init", config.model.init);
     out.tokenizer = resolve_model(config.model.init);
-    out.language = load_model_at(out.tokenizer);
+    // One that learns to hear may have read before.
+    using kind = std::optional<text::source_kind>;
+    out.language = load_model_at(out.tokenizer, config.is_speech() ? kind() : kind(text::source_kind::text));
   }
   expect<config_error>(config.model.context == 0 || config.lora.rank == 0,
                        "model.context: adapters cannot say it, their model does; expected 0, found ",

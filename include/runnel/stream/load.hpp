@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,7 @@ namespace runnel::stream {
 /// Throws io_error if something cannot be read, format_error naming file and key or tensor if it is not what it should
 /// be. Cost: reads the weights once.
 [[nodiscard]] inline language_model load_model(const std::filesystem::path& path,
-                                               text::source_kind source = text::source_kind::text) {
+                                               std::optional<text::source_kind> source = text::source_kind::text) {
   std::error_code failure;
   const auto status = std::filesystem::status(path, failure);
   expect<io_error>(std::filesystem::exists(status), "model ", path.string(), ": no such file or directory");

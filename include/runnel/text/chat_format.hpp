@@ -228,18 +228,19 @@ class chat_format_reader {
 
 /// The format of the model at `path`, whose vocabulary this is: what `chat_format.json` says where a folder has one
 /// (`runnel train` writes it), else the one that the template is recognised as. \throws io_error \throws format_error
-/// if that file is no format of such a source for this vocabulary
+/// if that file is no format of such a source (nothing: of any) for this vocabulary
 [[nodiscard]] inline chat_format chat_format_of(const std::filesystem::path& path, const tokenizer& vocabulary,
-                                                source_kind source = source_kind::text) {
+                                                std::optional<source_kind> source = source_kind::text) {
   const auto file = path / "chat_format.json";
   std::error_code problem;
   if (!std::filesystem::exists(file, problem)) return detect_chat_format(vocabulary);
   auto format = load_chat_format(file);
+  const auto name_of = [](source_kind kind) { return kind == source_kind::text ? "text" : "audio"; };
   const auto missing = missing_token(format, vocabulary);
-  const bool text = format.source == source_kind::text;
-  expect<format_error>(missing.empty() && format.source == source, file.string(), ": expected a format of ",
-                       source == source_kind::text ? "text" : "audio", " for this vocabulary, ",
-                       missing.empty() ? message("found one of ", text ? "text" : "audio")
+  const auto wanted = source.value_or(format.source);
+  expect<format_error>(missing.empty() && format.source == wanted, file.string(), ": expected a format of ",
+                       name_of(wanted), " for this vocabulary, ",
+                       missing.empty() ? message("found one of ", name_of(format.source))
                                        : message("which has no special token ", missing));
   return format;
 }
