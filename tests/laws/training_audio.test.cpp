@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -169,6 +170,23 @@ TEST_CASE("adapters beside a decoder that hears: everything else is frozen when 
   CHECK(adapter.layers.size() == one.model.language.network->weights().layers.size());
 }
 
+TEST_CASE("a layer that overflows is named: of the encoder, or of the decoder behind it") {
+  const auto how = stream::group_streaming();
+  const heard one(8, {}, how);
+  const auto batch = one.rows(how);
+  const train::audio_modules parts{one.model.encoder.get(), one.model.projector.get()};
+  for (const std::string name : {"encoder.encoder.layers.1.", "model.layers.0."}) {
+    train::model<float> model(*one.model.language.network, {}, std::nullopt, parts);
+    CHECK(model.first_non_finite(batch).empty());
+    for (auto& parameter : model.parameters()) {
+      if (!parameter.name.starts_with(name)) continue;
+      parameter.values.values()[0] = std::numeric_limits<float>::infinity();
+      break;
+    }
+    CHECK(model.first_non_finite(batch) + "." == name);
+  }
+}
+
 TEST_CASE("rows that name audio which is not there are refused") {
   const auto how = stream::group_streaming();
   const heard one(7, {}, how);
@@ -179,7 +197,13 @@ TEST_CASE("rows that name audio which is not there are refused") {
   CHECK_THROWS_WITH_AS(static_cast<void>(reads.evaluate(batch)), doctest::Contains("no encoder"), config_error);
   batch.front().tokens[3] = -1000;
   CHECK_THROWS_WITH_AS(static_cast<void>(hears.evaluate(batch)), doctest::Contains("row 999"), config_error);
+  // Audio without a sample has no rows, and that is no fault where none are named.
   batch = one.rows(how);
+  const auto silent = std::make_shared<const std::vector<float>>();
+  train::training_rows none = batch.front();
+  none.audio = silent;
+  none.tokens.assign(none.tokens.size(), 1);
+  CHECK(hears.evaluate(std::vector{none}).labels == static_cast<index_t>(none.labels.size()));
   batch.front().audio = std::make_shared<const std::vector<float>>(0);
   CHECK_THROWS_AS(static_cast<void>(hears.evaluate(batch)), config_error);
   batch.front().audio = nullptr;

@@ -193,6 +193,21 @@ TEST_CASE("an encoder that looks ahead says how far, and an offline one gives al
   CHECK(whole.num_chunks() == 0);
   whole.finish();
   CHECK(whole.num_chunks() == 4);
+  CHECK(whole.delay_ms(0) == 0);
+  CHECK(whole.delay_ms(1) == 200);  // nothing is known before all was heard
+}
+
+TEST_CASE("samples that are far too large count as 0: one of them spoils no chunk") {
+  const auto model = tests::tiny_speech(9);
+  audio_session one(model, options_for(group_streaming()));
+  std::vector<float> audio(180, 0.25f);
+  audio[70] = 3e38f;
+  one.push(audio);
+  one.finish();
+  CHECK(one.num_replaced() == 1);
+  while (one.next()) {
+  }
+  CHECK(one.session().done());
 }
 
 TEST_CASE("chunks that are left count prompt, end and what is to be written") {

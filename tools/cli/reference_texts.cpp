@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <utility>
+#include <vector>
 
 #include <runnel/core/error.hpp>
 
@@ -21,6 +24,12 @@ reference_texts::reference_texts(const std::string& path) : name_(path), lines_(
     const std::size_t next = std::min(line.find('\t', tab + 1), line.size());  // what follows may say the speaker
     const bool fresh = named_.emplace(line.substr(0, tab), line.substr(tab + 1, next - tab - 1)).second;
     expect<config_error>(fresh, "--reference: '", name_, "' has two texts for '", printable(line.substr(0, tab)), "'");
+  }
+  // A list may name files from where it lies itself: the name alone does where it is one file's only.
+  std::map<std::string, std::vector<std::string>> by_name;
+  for (const auto& [path, text] : named_) by_name[std::filesystem::path(path).filename().string()].push_back(text);
+  for (auto& [name, texts] : by_name) {
+    if (texts.size() == 1) named_.emplace(name, std::move(texts.front()));
   }
 }
 

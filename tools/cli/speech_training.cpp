@@ -19,6 +19,8 @@
 
 #include "console.hpp"
 #include "model_file.hpp"
+#include "options.hpp"
+#include "subprocess.hpp"
 #include "text_opener.hpp"
 #include "training_output.hpp"
 #include "training_setup.hpp"
@@ -57,28 +59,29 @@ std::shared_ptr<const speech::encoder> load_base_encoder(const train::training_c
     const auto read = speech::read_encoder_config(io::json_object(document.root()));
     return std::make_shared<const speech::encoder>(speech::random_encoder(in_form(read, config), seed));
   }
-  const std::filesystem::path folder = from.init.empty()
-                                           ? std::filesystem::path(from.encoder)
-                                           : std::filesystem::path(from.init) / transcribe::encoder_folder;
+  const std::filesystem::path folder =
+      from.init.empty() ? std::filesystem::path(from.encoder) : resolve_model(from.init) / transcribe::encoder_folder;
   return std::make_shared<const speech::encoder>(
       speech::load_encoder(folder, in_form(speech::read_encoder_config(folder), config)));
 }
 
 speech_base load_speech_base(const train::training_config& config, std::optional<std::size_t> memory) {
   speech_base out;
-  out.settings.chunk_rows = config.speech.chunk_rows;
-  out.settings.instruction = config.data.train.front().text.instruction;
   out.encoder = load_base_encoder(config);
   if (config.speech.init.empty()) {
     out.decoder = load_training_base(config);
   } else {
-    const auto model = transcribe::load_speech_model(config.speech.init);
+    const auto folder = resolve_model(config.speech.init);
+    const auto model = transcribe::load_speech_model(folder);
+    out.settings = model.settings;
     out.decoder.language = model.language;
-    out.decoder.tokenizer =
-        resolve_tokenizer((std::filesystem::path(config.speech.init) / transcribe::decoder_folder).string());
+    out.decoder.tokenizer = resolve_tokenizer((folder / transcribe::decoder_folder).string());
     out.projector = model.projector;
     settle_format(config, out.decoder);
   }
+  if (config.speech.chunk_rows != 0) out.settings.chunk_rows = config.speech.chunk_rows;
+  const auto& instruction = config.data.train.front().text.instruction;
+  if (!instruction.empty()) out.settings.instruction = instruction;
   const auto& network = out.decoder.language.network->config();
   expect_weights_fit(config, network, memory);
   expect(out.decoder.language.format.source == text::source_kind::audio, "format: \"", out.decoder.language.format.name,
@@ -126,6 +129,8 @@ class speech_task final : public training_task {
                                                      train::audio_modules{&encoder, base_.projector.get()});
       model_ = std::make_unique<model_of<train::model<float>>>(*hears_);
     }
+    decoder_config_ = base_.decoder.language.network->config();
+    base_.decoder.language.network = nullptr;  // the weights are the model's now
     train::freeze(model_->parameters(), config.freeze);
     lists_.push_back(train::read_recordings(config.data.train.front().text.file, open_text));
     if (config.validation.every == 0) return;
@@ -202,7 +207,8 @@ class speech_task final : public training_task {
 
   std::string command_for(const std::filesystem::path& written) const override {
     if (config_.speech.ctc) {
-      return message("runnel train CONFIG.json --set speech.encoder=", written.string(), " --set model.init=MODEL");
+      return "runnel train CONFIG.json --set model.init=MODEL --set " +
+             shell_word("speech.encoder=" + written.string());
     }
     return "runnel transcribe" + streaming_command(config_, written) + " AUDIO.wav";
   }
@@ -221,7 +227,7 @@ class speech_task final : public training_task {
     transcribe::write_projector(projector, format, folder / transcribe::projector_file);
     transcribe::write_settings(base_.settings, projector, folder / transcribe::settings_file);
     const auto decoder = folder / transcribe::decoder_folder;
-    std::filesystem::create_directories(decoder);
+    transcribe::detail::make_folder(decoder);
     write_language_files(decoder, {base_.decoder.tokenizer, base_.decoder.language.format, network, format, how});
   }
 
@@ -236,19 +242,20 @@ class speech_task final : public training_task {
     how.target_separator = config_.data.target_separator;
     how.max_word_tokens = config_.data.max_word_tokens;
     how.whole_suffix = config_.data.whole_suffix;
-    return train::example_maker(base_.decoder.language, set(i).text.instruction, how);
+    const auto& own = set(i).text.instruction;
+    return train::example_maker(base_.decoder.language, own.empty() ? base_.settings.instruction : own, how);
   }
 
   [[nodiscard]] train::audio_shape shape() const {
     const auto encoder = encoder_config();
-    const index_t stack = base_.projector ? base_.projector->stack : 1;
+    const index_t stack = config_.speech.ctc ? 1 : base_.projector->stack;
     return {encoder.sample_rate, base_.settings.chunk_rows,
             [encoder, stack](index_t samples) { return (encoder.frames_of_audio(samples) + stack - 1) / stack; }};
   }
 
   /// The first list is trained on, the others are held out.
   [[nodiscard]] train::audio_batch_options options(std::size_t i) const {
-    const auto text = batches_for(config_, base_.decoder.language.network->config());
+    const auto text = batches_for(config_, decoder_config_);
     train::audio_batch_options out;
     out.how = text.how;
     out.rows = text.rows;
@@ -262,6 +269,8 @@ class speech_task final : public training_task {
     out.ctc = config_.speech.ctc;
     out.epochs = config_.steps != 0 ? 0 : config_.epochs;
     out.seed = text.seed;
+    out.unusable = set(i).text.unusable;
+    if (i > 0) out.budget = config_.validation.rows;
     return i == 0 ? out : out.for_validation();
   }
 
@@ -275,6 +284,7 @@ class speech_task final : public training_task {
   std::unique_ptr<train::ctc_model<float>> ctc_;
   std::unique_ptr<train::model<float>> hears_;
   std::unique_ptr<task_model> model_;
+  models::model_config decoder_config_;
   std::vector<train::recording_list> lists_;
   index_t longest_ = 0, largest_ = 0;
 };

@@ -22,13 +22,14 @@ void streaming_options::declare(arguments& options, const std::string& plan_help
 }
 
 void streaming_options::declare_for_speech(arguments& options) {
+  max_tokens_ = stream::unlimited;  // a recording may be long, and the context bounds what is written of it
   declare_plan(options, {});
   declare_limits(options);
   sampling_.declare(options);
 }
 
 void streaming_options::declare_limits(arguments& options) {
-  options.whole("--max-tokens", max_tokens_, "N", "Tokens written for a sentence at most", 1);
+  options.whole("--max-tokens", max_tokens_, "N", "Tokens written at most, for a sentence or a stretch of audio", 1);
   options.whole("--max-word-tokens", max_word_tokens_, "N", "Tokens after which a word counts as complete", 1);
   options
       .text("--early-end", early_end_, "WHAT",

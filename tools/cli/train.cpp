@@ -105,7 +105,7 @@ class training_run {
     trainer.reset();  // its memory is needed
     const auto written = task_->write_result();
     for (const auto& path : written) note("written: " + path.string());
-    note("to run it as it was trained: " + printable(task_->command_for(written.front())));
+    note("next: " + printable(task_->command_for(written.front())));
   }
 
  private:
@@ -297,13 +297,14 @@ class train_command final : public command {
         "Everything goes into the output folder: metrics.jsonl, loss.svg (drawn by gnuplot, if it is there), "
         "config.json,\n"
         "checkpoints, and in the end the model for Hugging Face (model/) and as GGUF (model.gguf), or the adapter for "
-        "PEFT\n(adapter/).\n"
+        "PEFT\n(adapter/). Of recordings comes a speech model (model/, adapters merged), or an encoder (encoder/).\n"
         "Ctrl-C saves and stops. A run that was stopped or killed goes on with --resume, as if nothing had been.\n"
         "Relative paths, also those in CONFIG.json, are meant from the working directory.\n"
         "Examples:\n"
         "  runnel train translator.json --set output=runs/first\n"
         "  runnel train translator.json --set output=runs/first --resume\n"
         "  runnel train tuned.json --set lora.rank=8 --set steps=200\n"
+        "  runnel train examples/training/digits/ctc.json                 (its README says what goes before)\n"
         "Settings, with their defaults:\n" +
         train::describe_settings());
   }

@@ -72,6 +72,9 @@ class transcribe_command final : public command {
     if (!reference_.empty()) how.references.emplace(reference_);
     how.model = model_.load();
     how.options.instruction = how.model.settings.instruction;
+    if (!how.model.encoder->config().streams()) {
+      note("the encoder hears everything before it gives anything: words come at the end of a recording");
+    }
     how.options.validate(how.model.language.context());
     std::optional<translation_log> log;
     if (!output_.empty()) log.emplace(output_, settings(how), translation_log::start::anew);

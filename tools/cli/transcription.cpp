@@ -109,6 +109,7 @@ void transcription_run::recording(std::size_t index) {
   cuts_s_.clear();
   first_audio_ = busy_ = 0;
   begin_ = 0;
+  earliest_ms_ = released_ms_ = 0;
   shown_ = false;
   time_shown_ = -1;
   audio_input input = reading([&] { return audio_input(path, how_.model.sample_rate(), how_.raw); });
@@ -143,6 +144,7 @@ void transcription_run::stretch(audio_input& input) {
   transcribe::audio_session session(how_.model, how_.options);
   passed_ = 0;
   held_from_ = std::numeric_limits<std::int64_t>::max();
+  earliest_ms_ = std::max(earliest_ms_, released_ms_);  // what follows a cut was held back until then
   released_ms_ = 0;
   words_before_ = one_.words.size();
   chunks_read_ = 0;
@@ -213,7 +215,7 @@ void transcription_run::pass_on(const std::vector<float>& samples, transcribe::a
 /// Milliseconds of the recording that had to be heard before so many chunks of the stretch could be read.
 double transcription_run::heard_ms(index_t chunks, const transcribe::audio_session& session) const {
   const double here = session.delay_ms(chunks);
-  const double heard = ms(begin_) + here;
+  const double heard = std::max(ms(begin_) + here, earliest_ms_);
   return here > ms(held_from_) ? std::max(heard, released_ms_) : heard;
 }
 
@@ -237,7 +239,8 @@ void transcription_run::happened(const stream::event& what, const transcribe::au
   const auto* const token = what.get_if<stream::token_event>();
   const auto* const done = what.get_if<stream::done_event>();
   if (done != nullptr && done->reason == stream::done_reason::max_tokens) {
-    note(message(input.name(), ": --max-tokens were written by ", fixed(heard / 1000, 2), " s; the rest begins anew"));
+    note(message(input.name(), ": --max-tokens were written by ", fixed(heard / 1000, 2),
+                 " s; what was heard and not written is lost"));
   }
   const std::string& text = token != nullptr ? token->text : done != nullptr ? done->text : std::string();
   if (text.find_first_not_of(" \n") == std::string::npos && time_shown_ < heard) return;

@@ -88,6 +88,7 @@ class transcription_run {
   std::int64_t passed_ = 0;       // samples of it that went into the session
   std::int64_t held_from_ = 0;    // those from here on were held back,
   double released_ms_ = 0;        // until this much of the recording had been heard
+  double earliest_ms_ = 0;        // and nothing of it goes on before
   std::size_t words_before_ = 0;  // of the recording
   index_t chunks_read_ = 0;
   double time_shown_ = -1;

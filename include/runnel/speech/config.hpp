@@ -43,7 +43,7 @@ enum class normalization : std::uint8_t {
   return "unknown";
 }
 
-/// How samples are normalised. Samples that are not finite count as 0 with each.
+/// How samples are normalised. Samples that are no numbers, or beyond 1e8, count as 0 with each.
 struct normalization_config {
   normalization kind = normalization::none;
   double mean = 0;              ///< fixed; the prior's for running

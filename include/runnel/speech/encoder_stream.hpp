@@ -73,7 +73,7 @@ class encoder_stream {
 
   /// Frames whose samples were heard.
   [[nodiscard]] index_t num_frames() const noexcept { return state_.front.num_frames(); }
-  /// Samples that were NaN or infinite and counted as 0.
+  /// Samples that were no numbers or far too large, and counted as 0.
   [[nodiscard]] std::uint64_t num_replaced() const noexcept { return normalizer_.num_replaced(); }
   /// Bytes of keys, values and memory of steps.
   [[nodiscard]] std::size_t capacity_bytes() const noexcept {

@@ -283,7 +283,7 @@ class encoder_builder {
         for (std::size_t at = k; at < weight.size(); at += lengths.size()) {
           squares += static_cast<double>(weight[at]) * static_cast<double>(weight[at]);
         }
-        const double by = static_cast<double>(lengths[k]) / std::sqrt(squares);
+        const double by = squares > 0 ? static_cast<double>(lengths[k]) / std::sqrt(squares) : 0;
         for (std::size_t at = k; at < weight.size(); at += lengths.size()) {
           weight[at] = static_cast<float>(static_cast<double>(weight[at]) * by);
         }

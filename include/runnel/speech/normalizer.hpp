@@ -23,7 +23,7 @@ class normalizer {
   /// Samples in place. `utterance` takes them for the whole audio.
   void operator()(std::span<float> samples) noexcept {
     for (float& sample : samples) {
-      if (std::isfinite(sample)) continue;
+      if (std::fabs(sample) <= largest) continue;
       sample = 0;
       ++num_replaced_;
     }
@@ -39,8 +39,12 @@ class normalizer {
     }
   }
 
-  /// Samples that were NaN or infinite and became 0.
+  /// Samples that were no numbers or beyond `largest`, and became 0.
   [[nodiscard]] std::uint64_t num_replaced() const noexcept { return num_replaced_; }
+
+  /// Audio is in [-1, 1], or in whole numbers of 16 or 24 bits; what is beyond is no sample, and its squares would be
+  /// beyond float.
+  static constexpr float largest = 1e8f;
 
  private:
   static constexpr double least_variance = 1e-7;  // that of Transformers' feature extractor

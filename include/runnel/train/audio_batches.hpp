@@ -279,6 +279,7 @@ class audio_batch_stream {
   [[nodiscard]] training_rows labels_of(const utterance& said) const {
     training_rows out;
     out.labels = make_.target_tokens(said.text);
+    expect<limit_error>(!out.labels.empty(), "nothing is said in it");
     const index_t frames = count_rows(said), least = kernels::ctc_least_frames(out.labels);
     expect<limit_error>(least <= frames, "its labels need ", least, " frames, but there are ", frames);
     return out;

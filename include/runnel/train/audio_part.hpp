@@ -32,6 +32,11 @@ class trained_encoder {
 
   [[nodiscard]] const speech::encoder_config& config() const noexcept { return network_.config(); }
 
+  /// Frames that come of so many samples.
+  [[nodiscard]] index_t frames_of(std::span<const float> samples) const noexcept {
+    return config().frames_of_audio(static_cast<index_t>(samples.size()));
+  }
+
   /// Keys, values and rows of utterances: what a pass remembers beside the tape.
   class memory {
    public:

@@ -70,7 +70,7 @@ struct training_config {
     std::string form;
     index_t left_context = -1;
     index_t stack = 1;
-    index_t chunk_rows = 20;
+    index_t chunk_rows = 0;
     index_t projector_size = 0;
     bool ctc = false;
     double seconds = 60;
@@ -205,7 +205,8 @@ void visit_subject_settings(Config& c, Visit&& visit) {
          most_whole},
         c.speech.left_context);
   visit({"speech.stack", "Frames that a new projector makes one row of", {}, 1, 64}, c.speech.stack);
-  visit({"speech.chunk_rows", "Rows that are one source word", {}, 1, 65536}, c.speech.chunk_rows);
+  visit({"speech.chunk_rows", "Rows that are one source word; 0: as the model has it, else 20", {}, 0, 65536},
+        c.speech.chunk_rows);
   visit({"speech.projector_size", "Features in the middle of a new projector; 0: the decoder's", {}, 0, 65536},
         c.speech.projector_size);
   visit({"speech.ctc", "Train the encoder alone, with CTC over the target's tokens"}, c.speech.ctc);
@@ -317,7 +318,8 @@ template <class Data, class Visit>
 void visit_data_settings(Data& d, Visit&& visit) {
   visit({"name", "For messages"}, d.text.name);
   visit({"instruction", "What the model is told to do with it, for the chat format's prompt"}, d.text.instruction);
-  visit({"file", "JSON (an array), JSON lines, TSV, or lines of source text; also with .gz"}, d.text.file);
+  visit({"file", "JSON (an array), JSON lines, TSV, lines of source text, or a list of recordings; also with .gz"},
+        d.text.file);
   visit({"target_file", "The target's lines, where `file` has the source's"}, d.text.target_file);
   visit(
       {"format",

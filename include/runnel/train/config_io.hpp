@@ -302,6 +302,10 @@ inline void validate_speech(const training_config& c) {
   expect(given <= 1, "speech: expected one of init, encoder and config, found ", given);
   expect(s.init.empty() || (c.model.init.empty() && c.model.config.text.empty()),
          "speech.init: the decoder is in it, found another one in model");
+  expect(
+      s.init.empty() || (c.model.context == 0 && s.stack == 1 && s.projector_size == 0),
+      "speech.init: its projector and its decoder stay as they are; expected no speech.stack, speech.projector_size or "
+      "model.context");
   expect(!s.ctc || given == 1, "speech.ctc: expected an encoder (speech.init, encoder or config), found none");
   expect(!s.ctc || c.lora.rank == 0, "speech.ctc: trains no decoder that could have adapters");
   for (const auto* sets : {&c.data.train, &c.data.validation}) {

@@ -98,8 +98,18 @@ class model {
     tape_.reset({.watch = true});
     tape_.record(false);
     tape_.team.run([&] { pass(*this, batch).last_rows(); });
-    const auto found = tape_.first_non_finite_block();
-    return found ? "model.layers." + std::to_string(*found) : std::string();
+    auto found = tape_.first_non_finite_block();
+    if (!found) return {};
+    if (audio_) {
+      const auto layers = static_cast<std::size_t>(audio_->encoder().config().num_hidden_layers);
+      const auto heard =
+          layers * static_cast<std::size_t>(std::count_if(batch.begin(), batch.end(), [&](const training_rows& one) {
+            return one.audio != nullptr && audio_->encoder().frames_of(*one.audio) > 0;
+          }));
+      if (*found < heard) return "encoder.encoder.layers." + std::to_string(*found % layers);
+      *found -= heard;
+    }
+    return "model.layers." + std::to_string(*found);
   }
 
   /// About how many bytes a pass over `rows` rows takes beside parameters.
@@ -199,8 +209,9 @@ class model {
       std::vector<value> found;
       std::vector<index_t> firsts{0};
       for (const training_rows& rows : batch) {
-        if (rows.audio != nullptr) {
-          expect(of_.audio_.has_value(), "train: rows have audio, but the model has no encoder");
+        expect(rows.audio == nullptr || of_.audio_, "train: rows have audio, but the model has no encoder");
+        // What is too short for a frame has no row, here as in a session.
+        if (rows.audio != nullptr && of_.audio_->encoder().frames_of(*rows.audio) > 0) {
           found.push_back((*of_.audio_)(of_.tape_, *rows.audio, audio_));
           num_vectors_ += found.back().size(0);
         }

@@ -36,17 +36,16 @@ class audio_session {
   /// Takes samples, mono, at the model's rate. Those that are not finite count as 0. Throws config_error after
   /// `finish`, limit_error where the audio outgrows the context: no whole chunk is lost before that.
   void push(std::span<const float> samples) {
-    expect(!finished_, "push: the audio was finished, no more samples can follow");
-    num_samples_ += static_cast<index_t>(samples.size());
+    expect(!heard_all_, "push: the audio was finished, no more samples can follow");
     hold(audio_->push(samples));
+    num_samples_ += static_cast<index_t>(samples.size());
     give_chunks(false);
   }
 
-  /// No more samples will come. Calling it again does nothing.
+  /// No more samples will come. Calling it again does nothing, or what is left to do if it has thrown.
   void finish() {
-    if (finished_) return;
-    hold(audio_->finish());
-    finished_ = true;
+    if (!heard_all_) hold(audio_->finish());
+    heard_all_ = true;
     give_chunks(true);
     session_.finish();
   }
@@ -60,10 +59,12 @@ class audio_session {
   [[nodiscard]] const speech_model& model() const noexcept { return model_; }
 
   [[nodiscard]] double seconds_pushed() const noexcept { return seconds(num_samples_); }
-  /// Audio that must have been heard before `chunks` chunks were whole; never more than there is.
+  /// Audio that must have been heard before `chunks` chunks were whole; never more than there is. All of it where the
+  /// encoder does not stream.
   [[nodiscard]] double delay_ms(index_t chunks) const noexcept {
-    const index_t needed = chunks <= 0 ? 0 : chunks * model_.chunk_samples() + model_.lookahead();
-    return 1000 * seconds(std::min(needed, num_samples_));
+    if (chunks <= 0) return 0;
+    if (!model_.encoder->config().streams()) return 1000 * seconds_pushed();
+    return 1000 * seconds(std::min(chunks * model_.chunk_samples() + model_.lookahead(), num_samples_));
   }
   /// Chunks given to the session.
   [[nodiscard]] index_t num_chunks() const noexcept { return num_chunks_; }
@@ -94,17 +95,17 @@ class audio_session {
     rows_.insert(rows_.end(), more.data(), more.data() + more.size());
   }
 
+  /// Chunk by chunk: one that was given is not held any more, whatever becomes of the next.
   void give_chunks(bool last) {
-    const index_t width = model_.projector->width(), chunk = model_.settings.chunk_rows;
-    index_t there = static_cast<index_t>(rows_.size()) / width, first = 0;
-    while (there >= chunk || (last && there > 0)) {
-      const index_t count = std::min(there, chunk);
-      session_.push_vectors({rows_.data() + first * width, {count, width}});
+    const index_t width = model_.projector->width();
+    for (;;) {
+      const index_t there = static_cast<index_t>(rows_.size()) / width;
+      const index_t count = std::min(there, model_.settings.chunk_rows);
+      if (count == 0 || (!last && count < model_.settings.chunk_rows)) return;
+      session_.push_vectors({rows_.data(), {count, width}});
+      rows_.erase(rows_.begin(), rows_.begin() + count * width);
       ++num_chunks_;
-      first += count;
-      there -= count;
     }
-    rows_.erase(rows_.begin(), rows_.begin() + first * width);
   }
 
   speech_model model_;
@@ -113,7 +114,7 @@ class audio_session {
   std::vector<float> rows_;  // of a chunk that is not whole
   index_t num_samples_ = 0;
   index_t num_chunks_ = 0;
-  bool finished_ = false;
+  bool heard_all_ = false;
 };
 
 }  // namespace runnel::transcribe

@@ -59,7 +59,7 @@ class tensor_list {
     add(std::move(name), exact ? quant::weight_format::f32 : matrices_,
         {size(from.outputs()), size(inputs), size(kernel)}, turned);
   }
-  /// The same with weight norm over all but the kernel's axis: the slices, and their lengths, which change nothing.
+  /// The same with weight norm over all but the kernel's axis: the slices, and their lengths as near as float has them.
   void normed_kernel(const std::string& name, const ops::prepared_matrix& from, index_t count) {
     std::vector<double> squares(size(count));
     const auto flat = values_of(from);

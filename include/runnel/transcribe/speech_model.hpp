@@ -45,7 +45,7 @@ struct speech_model {
       speech::validate(*projector, encoder->config().hidden_size, language.network->config().hidden_size,
                        language.name);
     } catch (const format_error& problem) {
-      fail<config_error>("speech model '", problem.what(), "'");
+      fail<config_error>("speech model ", problem.what());
     }
   }
 
@@ -123,7 +123,7 @@ namespace detail {
   out.encoder = std::make_shared<const speech::encoder>(speech::load_encoder(folder / encoder_folder));
   out.projector = detail::load_projector(folder / projector_file, stack, kind);
   out.language = stream::load_model(folder / decoder_folder, text::source_kind::audio);
-  out.language.name = folder.filename().string();
+  out.language.name = (folder / "").parent_path().filename().string();
   speech::validate(*out.projector, out.encoder->config().hidden_size, out.language.network->config().hidden_size,
                    (folder / projector_file).string());
   out.validate();
