@@ -27,7 +27,7 @@ reference_texts::reference_texts(const std::string& path) : name_(path), lines_(
   }
   // A list may name files from where it lies itself: the name alone does where it is one file's only.
   std::map<std::string, std::vector<std::string>> by_name;
-  for (const auto& [path, text] : named_) by_name[std::filesystem::path(path).filename().string()].push_back(text);
+  for (const auto& [whole, text] : named_) by_name[std::filesystem::path(whole).filename().string()].push_back(text);
   for (auto& [name, texts] : by_name) {
     if (texts.size() == 1) named_.emplace(name, std::move(texts.front()));
   }
