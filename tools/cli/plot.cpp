@@ -22,6 +22,7 @@
 #include "plot_page.hpp"
 #include "plot_pictures.hpp"
 #include "plot_rows.hpp"
+#include "plot_speech.hpp"
 #include "streaming_options.hpp"
 #include "text_lines.hpp"
 
@@ -80,9 +81,11 @@ class plot_command final : public command {
 
   void declare(arguments& options) override {
     model_.declare(options);
-    options
-        .text("-s,--source", source_, "TEXT|FILE", "The sentence; with --line the file that has it, -: standard input")
-        .required();
+    source_option_ = options.text("-s,--source", source_, "TEXT|FILE",
+                                  "The sentence; with --line the file that has it, -: standard input");
+    audio_option_ =
+        options.text("--audio", audio_, "FILE",
+                     "With a model of speech: a recording, of half a minute at most, in place of a sentence");
     target_option_ =
         options.text("--target", target_, "TEXT|FILE", "Its translation, taken as it is; else the model writes one");
     line_option_ = options.whole("--line", line_, "N", "Take line N, from 1, of the files --source and --target", 1);
@@ -103,11 +106,16 @@ class plot_command final : public command {
         "Examples:\n"
         "  runnel plot -m model.gguf --source \"The cat sleeps on the old sofa .\" --output pictures/\n"
         "  runnel plot -m model.gguf --source test.en --target test.fr --line 7 --plan group-streaming --phi 0.5 -o "
-        "7/");
+        "7/\n"
+        "  runnel plot -m SPEECHMODEL --audio call.wav --wait-k 3 -o pictures/");
   }
 
   void run() override {
+    expect<config_error>(source_option_.given() != audio_option_.given(),
+                         "plot: expected one of --source and --audio, found ",
+                         source_option_.given() ? "both" : "neither");
     auto options = streaming_.get(model_);
+    if (audio_option_.given()) return draw_audio(std::move(options));
     read_texts();
     static_cast<void>(run_gnuplot("exit\n", stop()));  // before the model takes its time
     auto model = model_.load();
@@ -139,6 +147,35 @@ class plot_command final : public command {
   }
 
  private:
+  /// A recording under one plan.
+  void draw_audio(stream::session_options options) {
+    expect<config_error>(!target_option_.given() && !line_option_.given(), "plot: --target and --line are for text");
+    static_cast<void>(run_gnuplot("exit\n", stop()));
+    const auto model = transcribe::load_speech_model(model_.path());
+    const auto& config = model.language.network->config();
+    options.validate(model.language.context());
+    const attention_choice of{parse_choice(layer_, "--layer", config.num_hidden_layers),
+                              parse_choice(head_, "--head", config.num_attention_heads), stop()};
+    look_.of = name_of(of);
+    head_of_page_ = {model.language.name, command_line(), streaming_.policy(), look_.of};
+    make_folder();
+    const auto recording = hear_recording(model, options, audio_, stop());
+    sentence_ = recording.sentence;
+    plans_.push_back(plot_plan(options.how, sentence_, config.sliding_window));
+    check_context(plans_.back(), options.limit(model.language.context()));
+    watch_attention(plans_.back(), sentence_, model.language, options, of);
+    auto& to =
+        begin_section("What was heard, and what was written",
+                      {"Time runs to the right. A row of cells is a token as it is chosen: the darker a cell, the "
+                       "more of the attention that goes to audio goes there. White is not visible, or not looked "
+                       "at; chunks that were not read yet are not visible."});
+    to.pictures.push_back({"recording.svg", draw_recording(recording, plans_.back(), gamma_, look_.of, stop()),
+                           "The wave, reads, writes, and attention over one axis of time."});
+    add_timelines();
+    describe_pictures();
+    write();
+  }
+
   [[nodiscard]] static std::stop_token stop() { return interrupts::instance().token(); }
 
   void read_texts() {
@@ -317,8 +354,8 @@ class plot_command final : public command {
 
   model_options model_;
   streaming_options streaming_;
-  argument target_option_, line_option_;
-  std::string source_, target_, output_;
+  argument source_option_, audio_option_, target_option_, line_option_;
+  std::string source_, audio_, target_, output_;
   index_t line_ = 1;
   std::string layer_ = "mean", head_ = "mean";
   double gamma_ = 0.5;

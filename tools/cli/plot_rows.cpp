@@ -79,7 +79,7 @@ std::pair<std::string, std::string> names_of(const stream::plan& how) {
 }
 
 stream::finished_stream finished(const plotted_sentence& sentence, const arrivals& when) {
-  return {sentence.source, sentence.target, when};
+  return {sentence.source, sentence.target, when, sentence.audio_rows()};
 }
 
 /// The plan's passes: which target tokens each predicts that were not given with the header.
@@ -243,7 +243,8 @@ void watch_attention(plotted_plan& plan, const plotted_sentence& sentence, const
         options.compute);
     watch.stop = choice.stop;
     auto cache = model.network->make_cache(options.cache_type, options.limit(model.context()));
-    const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows, adapters}};
+    const models::stream_rows streams[] = {
+        {&cache, &work.rows, work.tokens, work.logit_rows, adapters, sentence.audio_rows()}};
     static_cast<void>(model.network->forward(watch, streams));
     noted = work.rows.size() - read;
   }

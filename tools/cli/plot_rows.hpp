@@ -31,10 +31,16 @@ struct plotted_sentence {
   std::vector<std::string> target_words;     ///< what was written, in words
   std::string translation;                   ///< all of it
   arrivals when;                             ///< reads and writes by the policy
-  bool source_ended = false;                 ///< the source's end was read
-  bool written_by_model = false;             ///< the model chose the target; else it was given
+  std::vector<float> vectors;                ///< of source rows that are audio: [num_vectors, any]
+  index_t num_vectors = 0;
+  bool source_ended = false;      ///< the source's end was read
+  bool written_by_model = false;  ///< the model chose the target; else it was given
   [[nodiscard]] index_t prompt_rows() const { return source_ends.front(); }
   [[nodiscard]] index_t header_rows() const { return target_ends.front(); }
+  [[nodiscard]] tensor_view<const float, 2> audio_rows() const {
+    const auto count = static_cast<index_t>(vectors.size());
+    return {vectors.data(), {num_vectors, num_vectors == 0 ? 0 : count / num_vectors}};
+  }
 };
 
 /// The sentence with the target that the model writes in a session with these options. Throws what sessions throw.
