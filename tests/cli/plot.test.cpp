@@ -9,6 +9,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <runnel/io/wav.hpp>
+
 namespace {
 
 using namespace runnel_test;
@@ -312,6 +314,41 @@ TEST_CASE("lines of files, a prompt in full, and what a stop in the middle of th
   REQUIRE(stopped.code == 0);
   CHECK(holds(read_text(out / "index.html"), "before it had read the whole source"));
   CHECK(numbers_in(out)["source_words"].size() < 6);
+}
+
+TEST_CASE("plot draws a recording with a model of speech, and says what it cannot draw") {
+  const scratch_folder folder;
+  std::vector<float> samples(8000 * 3);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    samples[i] = static_cast<float>(0.3 * std::sin(0.2 * static_cast<double>(i)));
+  }
+  const auto wav = (folder / "one.wav").string();
+  runnel::io::write_wav(wav, samples, {8000, 1, runnel::io::wav_format::float32});
+  const auto draw = [&](const strings& more) {
+    strings arguments{"plot", "-m", tiny_speech(), "-o", (folder / "out").string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  if (const auto done = draw({"--audio", wav, "--wait-k", "2"}); !holds(done.err, "gnuplot")) {
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    const auto picture = read_text(folder / "out" / "recording.svg");
+    CHECK(is_well_formed(picture));
+    for (const char* word : {"Eins", "zwei", "seconds", "READ", "WRITE", "group-streaming"}) {
+      CAPTURE(word);
+      CHECK(holds(picture, word));
+    }
+    CHECK(holds(read_text(folder / "out" / "index.html"), "recording"));
+    CHECK(is_well_formed(read_text(folder / "out" / "timeline-streaming.svg")));
+  }
+  CHECK(draw({}).code == 2);
+  CHECK(draw({"--audio", wav, "--source", "a"}).code == 2);
+  CHECK(draw({"--audio", wav, "--target", "a"}).code == 2);
+  CHECK(draw({"--audio", (folder / "none.wav").string()}).code == 1);
+  runnel::io::write_wav(wav, std::vector<float>(8000 * 31), {8000, 1, runnel::io::wav_format::pcm16});
+  const auto longer = draw({"--audio", wav});
+  CHECK(longer.code == 1);
+  CHECK((holds(longer.err, "30 s") || holds(longer.err, "gnuplot")));
 }
 
 }  // namespace
