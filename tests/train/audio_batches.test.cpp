@@ -68,7 +68,7 @@ example_maker maker() {
 }
 
 audio_shape to_rows() {
-  return {rate, 4, [](index_t samples) { return (samples + frame - 1) / frame; }, {}};
+  return {rate, 4, [](index_t samples) { return (samples + frame - 1) / frame; }};
 }
 
 audio_batch_stream open(const corpus& of, const audio_batch_options& options) {
