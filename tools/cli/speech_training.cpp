@@ -210,7 +210,7 @@ class speech_task final : public training_task {
       return "runnel train CONFIG.json --set model.init=MODEL --set " +
              shell_word("speech.encoder=" + written.string());
     }
-    return "runnel transcribe" + streaming_command(config_, written) + " AUDIO.wav";
+    return "runnel transcribe -m " + shell_word(written.string()) + streaming_arguments(config_) + " AUDIO.wav";
   }
 
  private:

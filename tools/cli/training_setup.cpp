@@ -387,9 +387,8 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
   return written;
 }
 
-std::string streaming_command(const train::training_config& config, const std::filesystem::path& model) {
-  std::string out = " -m " + shell_word(model.string());
-  out += message(" --plan ", config.plan.name);
+std::string streaming_arguments(const train::training_config& config) {
+  std::string out = message(" --plan ", config.plan.name);
   if (!config.plan.reencode.empty()) out += message(" --reencode ", config.plan.reencode);
   if (config.plan.phi) out += message(" --phi ", *config.plan.phi);
   const auto& waits = config.plan.k.waits;
@@ -402,10 +401,10 @@ std::string streaming_command(const train::training_config& config, const std::f
 
 std::string translate_command(const train::training_config& config, const std::filesystem::path& written) {
   const bool adapts = config.lora.rank != 0;
-  std::string out =
-      "runnel translate" + streaming_command(config, adapts ? std::filesystem::path(config.model.init) : written);
+  std::string out = "runnel translate -m " + shell_word(adapts ? config.model.init : written.string());
   if (adapts) out += message(" --lora ", shell_word(written.string()));
   if (adapts) out += message(" --format ", shell_word((written / "chat_format.json").string()));
+  out += streaming_arguments(config);
   return out + message(" --instruction ", shell_word(config.data.train.front().text.instruction));
 }
 

@@ -88,8 +88,8 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
                                                          const text::chat_format& format,
                                                          const train::model<float>& model);
 
-/// Options of a command that streams as was trained: model, plan, k.
-[[nodiscard]] std::string streaming_command(const train::training_config& config, const std::filesystem::path& model);
+/// Options of a command that streams as was trained: plan, k.
+[[nodiscard]] std::string streaming_arguments(const train::training_config& config);
 
 /// The command that runs what `write_training_result` wrote as it was trained.
 [[nodiscard]] std::string translate_command(const train::training_config& config, const std::filesystem::path& written);
