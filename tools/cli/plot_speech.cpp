@@ -164,6 +164,7 @@ std::string draw_recording(const plotted_recording& recording, const plotted_pla
   }
   canvas::scale scale;
   scale.palette = "defined (0 '#ffffff', 0.5 '#7fb3d5', 1 '#154360')";
+  scale.bar = {axis.left + axis.width - 150, edge + 24, axis.left + axis.width - 10, edge + 32};
   to.set_scale(scale);
   const double step = axis.seconds > 12 ? 2 : axis.seconds > 5 ? 1 : 0.5;
   for (double at = 0; at <= axis.seconds; at += step) {
