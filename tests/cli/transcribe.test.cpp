@@ -167,7 +167,7 @@ TEST_CASE("the log counts milliseconds of speech, and score knows it") {
   for (const char* part : {"source_type: \"speech\"", "chunk_ms: \"800\"", "policy: \"wait-2\"", "weights: \""}) {
     CHECK(has(settings, part));
   }
-  CHECK(read_text(to / "scores.tsv").starts_with("BLEU\tLAAL\tLAAL_CA\tAL\tAL_CA\tAP\tAP_CA\tDAL\tDAL_CA\n"));
+  CHECK(read_text(to / "scores.tsv").starts_with("WER\tBLEU\tLAAL\tLAAL_CA\tAL\tAL_CA\tAP\tAP_CA\tDAL\tDAL_CA\n"));
   const auto scored = run({"score", "--instances", to.string(), "--computation-aware", "--wer"});
   REQUIRE(scored.code == 0);
   const auto scores = nlohmann::json::parse(scored.out);

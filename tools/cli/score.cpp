@@ -42,7 +42,8 @@ class score_command final : public command {
     options.flag("--confidence", confidence_, "Bootstrap 95 % intervals of BLEU and chrF");
     resamples_option_ = options.whole("--resamples", resamples_, "N", "Resamples for --confidence", 1, 1'000'000);
     options.whole("--seed", seed_, "N", "Seed for --confidence");
-    options.flag("--wer", how_.error_rates, "Word and character error rates of the texts as they are");
+    options.flag("--wer", how_.error_rates,
+                 "Word and character error rates of the texts as they are; logs of speech always have them");
     options.flag("--wer-normalized", how_.normalized_error_rates,
                  "Word and character error rates after Whisper's normalisation of English");
     options.text("--latency-unit,--eval-latency-unit", unit_, "UNIT", "What references are counted in: word or char")

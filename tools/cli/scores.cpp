@@ -46,7 +46,9 @@ void score_texts(const std::vector<instance>& sentences, const score_options& ho
 }
 
 void score_errors(const std::vector<instance>& sentences, const score_options& how, scores& all) {
-  if (how.error_rates) {
+  const auto is_speech = [](const instance& one) { return one.is_speech; };
+  const bool speech = !sentences.empty() && std::all_of(sentences.begin(), sentences.end(), is_speech);
+  if (how.error_rates || speech) {  // what is said has one text
     all.words.emplace();
     all.characters.emplace();
     for (const auto& one : sentences) {
@@ -207,6 +209,7 @@ std::string to_tsv(const scores& all) {
     names += std::string(between) + name;
     values += between + in_table(value);
   };
+  if (all.words) add("WER", 100 * all.words->rate());
   if (all.bleu) add("BLEU", all.bleu->score);
   const auto latency = all.latency.value_or(metrics::latencies{});
   const auto aware = all.aware.value_or(metrics::latencies{});
