@@ -88,6 +88,7 @@ TEST_CASE("law 8: samples to logits, training computes what a session computes, 
         kind.stack = stack;
         kind.any_family = any_family;
         kind.norm_first = stack == 1;
+        kind.right_pad = stack == 2 ? 30 : 0;
         const heard now(static_cast<std::uint64_t>(stack), kind, how);
         train::model<float> model(*now.model.language.network, {}, std::nullopt,
                                   {now.model.encoder.get(), now.model.projector.get()});

@@ -23,6 +23,7 @@ struct tiny_speech_options {
   index_t left_context = 7;
   bool norm_first = true;
   bool any_family = false;
+  index_t right_pad = 0;
 };
 
 /// Biases that are not 0: layer norm of nothing but zeros is too steep for finite differences.
@@ -55,6 +56,7 @@ inline transcribe::speech_model tiny_speech(std::uint64_t seed, const tiny_speec
   config.left_context = options.causal ? options.left_context : 0;
   config.left_pad = config.receptive_field() - config.hop();
   config.pad_tail = true;
+  config.right_pad = options.right_pad;
   transcribe::speech_model made;
   tiny_model_options decoder;
   decoder.any_family = options.any_family;

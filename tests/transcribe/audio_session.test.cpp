@@ -67,6 +67,7 @@ TEST_CASE("however audio is cut into pieces, text, delays and logits are the sam
     kind.stack = seed == 2 ? 2 : 1;
     kind.norm_first = seed != 3;
     kind.any_family = seed == 3;
+    kind.right_pad = seed == 1 ? 50 : 0;
     const auto model = tests::tiny_speech(seed, kind);
     random_stream random(seed);
     const auto audio = tests::tiny_audio(random, 420 + random.below(60));
@@ -169,6 +170,21 @@ TEST_CASE("finish makes a chunk of what is left, and delays are those of the aud
     }
     CHECK(one.session().done());
     CHECK_THROWS_AS(one.push(audio), config_error);
+  }
+}
+
+TEST_CASE("zeros after the last sample are rows too, and no audio stays none") {
+  const auto model = tests::tiny_speech(5, {.right_pad = 50});
+  random_stream random(5);
+  for (const index_t count : {0, 1, 59, 60, 100}) {
+    CAPTURE(count);
+    audio_session one(model, options_for(group_streaming()));
+    one.push(tests::tiny_audio(random, count));
+    CHECK(one.num_chunks() == count / 60);
+    one.finish();
+    CHECK(model.rows_of(count) == (count == 0 ? 0 : (count + 50 + 19) / 20));
+    CHECK(one.session().source_vectors().size(0) == model.rows_of(count));
+    CHECK(one.delay_ms(9) == count);
   }
 }
 

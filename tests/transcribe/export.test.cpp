@@ -41,13 +41,14 @@ TEST_CASE("an encoder and a projector that are written are read as they were") {
   random_stream random(1);
   const auto audio = tests::tiny_audio(random, 300);
   for (const bool norm_first : {true, false}) {
-    const auto model = tests::tiny_speech(4, {.stack = 2, .norm_first = norm_first});
+    const auto model = tests::tiny_speech(4, {.stack = 2, .norm_first = norm_first, .right_pad = 7});
     transcribe::write_encoder(*model.encoder, quant::weight_format::f32, folder.path / "encoder");
     transcribe::write_projector(*model.projector, quant::weight_format::f32, folder.path / "projector.safetensors");
     const auto encoder = speech::load_encoder(folder.path / "encoder");
     CHECK(encoder.config().sample_rate == 1000);
     CHECK(encoder.config().left_context == 7);
     CHECK(encoder.config().pad_tail);
+    CHECK(encoder.config().right_pad == 7);
     const auto projector =
         transcribe::detail::load_projector(folder.path / "projector.safetensors", 2, kernels::activation::gelu);
     const auto before = rows_of(*model.encoder, *model.projector, audio);

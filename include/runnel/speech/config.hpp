@@ -72,6 +72,7 @@ struct encoder_config {
   bool causal_attention = false;  ///< frames see themselves and those before
   index_t left_context = 0;       ///< with causal attention: frames before itself that a frame sees; 0: all
   index_t left_pad = 0;           ///< zero samples before the first (80: each chunk of 6400 gives 20 frames)
+  index_t right_pad = 0;          ///< zero samples that `finish` adds: time to say what was heard last
   bool pad_tail = false;          ///< `finish` adds zeros until the last sample is in a frame
   normalization_config input{};
 
@@ -108,7 +109,7 @@ struct encoder_config {
   }
   /// Frames that audio of so many samples gives from beginning to end, with all padding.
   [[nodiscard]] index_t frames_of_audio(index_t samples) const noexcept {
-    const index_t padded = left_pad + samples;
+    const index_t padded = left_pad + samples + (samples > 0 ? right_pad : 0);
     return frames_of(pad_tail ? padded + missing(padded) : padded);
   }
 };
@@ -143,6 +144,7 @@ inline void validate(const encoder_config& config, std::string_view source) {
   need("sample_rate", config.sample_rate);
   need("left_context", config.left_context, 0);
   need("left_pad", config.left_pad, 0);
+  need("right_pad", config.right_pad, 0);
   expect<format_error>(config.hidden_size % config.num_attention_heads == 0, source,
                        ": num_attention_heads: ", config.num_attention_heads, " do not divide hidden_size ",
                        config.hidden_size);

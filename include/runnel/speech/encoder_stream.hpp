@@ -62,6 +62,7 @@ class encoder_stream {
         state_.front.add(held_);
         held_.clear();
       }
+      if (state_.front.has_samples()) state_.front.add_zeros(config().right_pad);
       if (config().pad_tail) state_.front.add_zeros(state_.front.missing());
       padded_ = true;
     }

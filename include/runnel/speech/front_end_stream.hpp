@@ -35,6 +35,9 @@ class front_end_stream {
     num_samples_ += count;
   }
 
+  /// Whether any came beside the left pad.
+  [[nodiscard]] bool has_samples() const noexcept { return num_samples_ > of_->config().left_pad; }
+
   /// Frames whose samples are all there and which were not given out.
   [[nodiscard]] index_t ready() const noexcept { return of_->config().frames_of(num_samples_) - num_frames_; }
 

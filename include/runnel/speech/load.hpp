@@ -70,13 +70,14 @@ namespace detail {
 
 /// The object `streaming`, which makes an encoder causal and says how samples are prepared.
 inline void read_streaming(const io::json_object& json, encoder_config& config) {
-  json.check_names({"sample_rate", "causal_position", "causal_attention", "left_context", "left_pad", "pad_tail",
-                    "normalization", "mean", "deviation", "prior_samples"});
+  json.check_names({"sample_rate", "causal_position", "causal_attention", "left_context", "left_pad", "right_pad",
+                    "pad_tail", "normalization", "mean", "deviation", "prior_samples"});
   config.sample_rate = json.integer_or("sample_rate", config.sample_rate);
   config.causal_position = json.flag_or("causal_position", false);
   config.causal_attention = json.flag_or("causal_attention", false);
   config.left_context = json.integer_or("left_context", 0);
   config.left_pad = json.integer_or("left_pad", 0);
+  config.right_pad = json.integer_or("right_pad", 0);
   config.pad_tail = json.flag_or("pad_tail", false);
   const auto kind = json.text_or("normalization", "none");
   bool known = false;

@@ -85,6 +85,7 @@ class normalizer {
   std::vector<float> out(static_cast<std::size_t>(config.left_pad));
   out.insert(out.end(), samples.begin(), samples.end());
   normalizer(config.input)(std::span(out).subspan(static_cast<std::size_t>(config.left_pad)));
+  if (!samples.empty()) out.resize(out.size() + static_cast<std::size_t>(config.right_pad));
   if (config.pad_tail)
     out.resize(out.size() + static_cast<std::size_t>(config.missing(static_cast<index_t>(out.size()))));
   return out;

@@ -131,6 +131,7 @@ inline void write_streaming(const speech::encoder_config& config, text::json_wri
   out.member("causal_attention", config.causal_attention);
   out.member("left_context", config.left_context);
   out.member("left_pad", config.left_pad);
+  out.member("right_pad", config.right_pad);
   out.member("pad_tail", config.pad_tail);
   out.member("normalization", speech::name_of(config.input.kind));
   out.member("mean", config.input.mean);
