@@ -103,9 +103,9 @@ void write_strings(const train::recording_list& list, const std::filesystem::pat
   for (index_t number = 1; number <= how.count; ++number) {
     random_stream random(derive_seed(how.seed, number));
     const train::recording_string drawn = train::draw_string(list, how.strings, rate, random);
-    train::utterance said = train::join(list, drawn, rate, most_samples);
-    said.samples =
-        train::draw_augmentation(how.augment, static_cast<index_t>(said.samples.size()), rate, random)(said.samples);
+    train::utterance said = train::join(list, drawn, rate, most_samples, how.augment.of_each(), random);
+    said.samples = train::draw_augmentation(how.augment.of_whole(), static_cast<index_t>(said.samples.size()), rate,
+                                            random)(said.samples);
     std::string name = std::to_string(number);
     name.insert(0, name.size() < 4 ? 4 - name.size() : 0, '0');
     io::write_wav(folder / (name + ".wav"), said.samples, {rate});

@@ -69,6 +69,43 @@ TEST_CASE("augmentation: speed changes length and pitch, and nothing else") {
   CHECK_THROWS_AS(static_cast<void>(change_speed({}, 0)), config_error);
 }
 
+TEST_CASE(
+    "augmentation: a filter keeps power, has the size that was asked for, and turns the sound over half the time") {
+  random_stream random(11);
+  std::set<double> signs;
+  for (int trial = 0; trial < 20; ++trial) {
+    const auto taps = draw_filter(0.5, rate, random);
+    REQUIRE(taps.size() == 32);
+    signs.insert(taps[0]);
+    double squares = 0;
+    for (std::size_t i = 1; i < taps.size(); ++i) squares += taps[i] * taps[i];
+    CHECK(squares == doctest::Approx(0.25));
+    std::vector<float> click(40);
+    click[3] = 1;
+    const auto heard = filtered(click, taps);
+    CHECK(power(heard) == doctest::Approx(power(click)));
+    for (std::size_t i = 0; i < click.size(); ++i) {
+      const double tap = i >= 3 && i < 35 ? taps[i - 3] : 0;
+      CHECK(static_cast<double>(heard[i]) == doctest::Approx(tap / std::sqrt(1.25)));
+    }
+  }
+  CHECK(signs == std::set<double>{-1, 1});
+  CHECK(filtered(std::vector<float>(9), draw_filter(1, rate, random)) == std::vector<float>(9));
+  CHECK(filtered({}, draw_filter(1, rate, random)).empty());
+}
+
+TEST_CASE("augmentation: speed and filter are of each recording, the rest of the whole") {
+  augment_options all{0.2, {-6, 6}, 1, {5, 30}, 0.5, {0, 50}, {0, 50}, 2, 30, 0.5};
+  CHECK(all.of_each().speed == 0.2);
+  CHECK(all.of_each().filter == 0.5);
+  CHECK(all.of_each().noise_share == 0);
+  CHECK(all.of_whole().speed == 0);
+  CHECK(all.of_whole().filter == 0);
+  all.speed = all.filter = 0;
+  CHECK(all.of_whole() == all);
+  CHECK(all.of_each() == augment_options{});
+}
+
 TEST_CASE("augmentation: nothing is asked for, nothing happens") {
   random_stream random(2);
   const auto clip = tests::normals<float>(random, 1000, 0.1);
@@ -207,6 +244,8 @@ TEST_CASE("augmentation: options that make no sense are refused") {
   refused([](augment_options& o) { o.speed = -0.1; });
   refused([](augment_options& o) { o.speed = 0.9; });
   refused([&](augment_options& o) { o.speed = nan; });
+  refused([](augment_options& o) { o.filter = -1; });
+  refused([&](augment_options& o) { o.filter = nan; });
   refused([](augment_options& o) { o.gain_db = {3, -3}; });
   refused([&](augment_options& o) { o.gain_db = {nan, nan}; });
   refused([](augment_options& o) { o.snr_db = {0, 1000}; });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -18,8 +19,9 @@ namespace runnel::speech {
 namespace detail {
 
 /// Gives random matrices and kernels and norms of one where a reader gives those of a file. Deviations keep the size of
-/// what passes through. The first kernels are tones under a Hann window, evenly apart in mel, cosine and sine by turns:
-/// a filter bank to begin with, which few recordings would not teach. Biases are zero but for those of kernels: the
+/// what passes through. The first kernels are tones under a Hann window, evenly apart in mel, each at four phases, and
+/// the second add up what the activation left of these: the loudness of each tone, whatever its phase, a filter bank
+/// to begin with that few recordings would not teach. Biases are zero but for those of kernels: the
 /// norm behind them would make everything of silence otherwise, and its gradients infinite.
 class encoder_dice {
  public:
@@ -45,30 +47,47 @@ class encoder_dice {
       return out;
     }
     inputs_ = static_cast<double>(shape[1]) * static_cast<double>(shape[2]);
-    if (name.ends_with(".0.conv.weight")) return tones(shape[0], shape[2]);
-    return normals(count, 2.0 / inputs_);
+    if (name.ends_with("conv_layers.0.conv.weight")) return tones(shape[0], shape[2]);
+    std::vector<float> out = normals(count, 2.0 / inputs_);
+    if (name.ends_with("conv_layers.1.conv.weight")) add_up_phases(out, shape[0], shape[1], shape[2]);
+    return out;
   }
 
   /// [outputs, 1, kernel], each of the length that random ones would have. Mel as O'Shaughnessy (1987) has it.
   [[nodiscard]] std::vector<float> tones(std::uint64_t outputs, std::uint64_t kernel) const {
     const auto mel = [](double hertz) { return 2595 * std::log10(1 + hertz / 700); };
     const auto hertz = [](double of) { return 700 * (std::pow(10, of / 2595) - 1); };
-    const double lowest = mel(60), highest = mel(0.95 * rate_ / 2), pairs = static_cast<double>((outputs + 1) / 2);
+    const double lowest = mel(60), highest = mel(0.95 * rate_ / 2);
+    const double count = static_cast<double>((outputs + phases - 1) / phases), pi = std::numbers::pi;
     std::vector<float> out;
     std::vector<double> tone(static_cast<std::size_t>(kernel));
     for (std::uint64_t o = 0; o < outputs; ++o) {
-      const double place = (static_cast<double>(o / 2) + 0.5) / pairs;
-      const double turn = 2 * std::numbers::pi * hertz(lowest + place * (highest - lowest)) / rate_;
+      const double place = (static_cast<double>(o / phases) + 0.5) / count;
+      const double turn = 2 * pi * hertz(lowest + place * (highest - lowest)) / rate_;
+      const double phase = 2 * pi * static_cast<double>(o % phases) / static_cast<double>(phases);
       double squares = 0;
       for (std::size_t k = 0; k < tone.size(); ++k) {
         const double at = static_cast<double>(k) + 0.5 - static_cast<double>(kernel) / 2;
-        const double window = 0.5 + 0.5 * std::cos(2 * std::numbers::pi * at / static_cast<double>(kernel));
-        tone[k] = window * (o % 2 == 0 ? std::cos(turn * at) : std::sin(turn * at));
+        tone[k] = (0.5 + 0.5 * std::cos(2 * pi * at / static_cast<double>(kernel))) * std::cos(turn * at + phase);
         squares += tone[k] * tone[k];
       }
       for (const double one : tone) out.push_back(static_cast<float>(one * std::sqrt(2 / squares)));
     }
     return out;
+  }
+
+  /// In [outputs, inputs, kernel]: as many outputs as there are tones take theirs, at all phases alike, instead of most
+  /// of what was drawn.
+  static void add_up_phases(std::vector<float>& weights, std::uint64_t outputs, std::uint64_t inputs,
+                            std::uint64_t kernel) {
+    constexpr float left = 0.3f;
+    const auto each = static_cast<float>(std::sqrt(2.0 / static_cast<double>(phases * kernel)));
+    for (std::uint64_t o = 0; o < std::min(outputs, inputs / phases); ++o) {
+      float* const row = weights.data() + o * inputs * kernel;
+      for (std::uint64_t i = 0; i < inputs * kernel; ++i) {
+        row[i] = left * row[i] + (i / kernel / phases == o ? each : 0.0f);
+      }
+    }
   }
 
   [[nodiscard]] std::vector<float> normals(std::size_t count, double variance) const {
@@ -82,6 +101,8 @@ class encoder_dice {
   }
 
  private:
+  static constexpr std::uint64_t phases = 4;
+
   mutable random_stream random_;
   double rate_;
   mutable double inputs_ = 1;  // of the last kernel

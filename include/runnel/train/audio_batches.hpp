@@ -246,7 +246,8 @@ class audio_batch_stream {
                                        ? draw_string(list_, options_.strings, shape_.sample_rate, for_strings)
                                        : recording_string{{alone}};
     try {
-      utterance said = join(list_, parts, shape_.sample_rate, most_samples_);
+      utterance said =
+          join(list_, parts, shape_.sample_rate, most_samples_, options_.augment.of_each(), for_augmenting);
       augment(said.samples, for_augmenting);
       out.samples = static_cast<index_t>(said.samples.size());
       out.rows = options_.ctc ? labels_of(said) : rows_of(said, for_rows);
@@ -263,11 +264,13 @@ class audio_batch_stream {
   }
 
   void augment(std::vector<float>& samples, random_stream& random) const {
+    const augment_options whole = options_.augment.of_whole();
+    if (whole == augment_options{}) return;
     const augmentation what =
-        draw_augmentation(options_.augment, static_cast<index_t>(samples.size()), shape_.sample_rate, random);
+        draw_augmentation(whole, static_cast<index_t>(samples.size()), shape_.sample_rate, random);
     const index_t length = what.length(static_cast<index_t>(samples.size()));
     expect<limit_error>(length <= most_samples_, length, " samples, but there is place for ", most_samples_);
-    if (options_.augment != augment_options{}) samples = what(samples);
+    samples = what(samples);
   }
 
   [[nodiscard]] index_t count_rows(const utterance& said) const {

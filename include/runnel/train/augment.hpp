@@ -16,8 +16,8 @@
 #include <runnel/core/rng.hpp>
 
 /// \file
-/// Recordings made different each time a model hears them: speed, silence around them, gain, noise, gaps. All of it is
-/// drawn first and done then, so that the length is known before.
+/// Recordings made different each time a model hears them: speed, filter, silence around them, gain, noise, gaps. All
+/// of it is drawn first and done then, so that the length is known before.
 
 namespace runnel::train {
 
@@ -52,12 +52,28 @@ struct augment_options {
   number_range silence_after_ms{};   ///< what it ends with
   index_t time_masks = 0;            ///< stretches that are lost: 0 to so many of them
   double longest_mask_ms = 0;  ///< each 0 to so long; a word that is lost whole teaches to write what was not said
+  double filter = 0;           ///< `size` of `draw_filter`; 0: none
 
   friend bool operator==(const augment_options&, const augment_options&) = default;
+
+  /// What is drawn for each recording of a string by itself.
+  [[nodiscard]] augment_options of_each() const {
+    augment_options out;
+    out.speed = speed;
+    out.filter = filter;
+    return out;
+  }
+  /// What is drawn once, for all of the string.
+  [[nodiscard]] augment_options of_whole() const {
+    augment_options out = *this;
+    out.speed = out.filter = 0;
+    return out;
+  }
 
   /// \throws config_error
   void validate() const {
     constexpr double loudest = 60, longest = 60'000;
+    expect(filter >= 0 && filter <= 10, "augmentation: filter: expected 0 to 10, found ", filter);
     expect(speed >= 0 && speed < 0.9, "augmentation: speed: expected 0 to below 0.9, found ", speed);
     gain_db.validate("augmentation: gain_db", -loudest, loudest);
     snr_db.validate("augmentation: snr_db", -loudest, 2 * loudest);
@@ -152,6 +168,40 @@ class sinc_table {
   return out;
 }
 
+/// A filter as rooms and microphones are: the sound itself, turned over as often as not, and echoes within 4 ms that
+/// fade; `size` is the root mean square of their sum.
+[[nodiscard]] inline std::vector<double> draw_filter(double size, index_t sample_rate, random_stream& random) {
+  constexpr double reach_ms = 4, fades = 3;
+  const auto count = static_cast<std::size_t>(std::max<index_t>(2, samples_in(reach_ms, sample_rate)));
+  std::vector<double> taps = make_noise(count, 0, random_stream(random()));
+  double squares = 0;
+  for (std::size_t i = 1; i < count; ++i) {
+    taps[i] *= std::exp(-fades * static_cast<double>(i) / static_cast<double>(count));
+    squares += taps[i] * taps[i];
+  }
+  for (double& tap : taps) tap *= squares > 0 ? size / std::sqrt(squares) : 0;
+  taps[0] = random.uniform() < 0.5 ? -1 : 1;
+  return taps;
+}
+
+/// Samples through a filter, as many and as loud as before. Linear in both.
+[[nodiscard]] inline std::vector<float> filtered(std::span<const float> samples, std::span<const double> taps) {
+  std::vector<float> out(samples.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    double sum = 0;
+    for (std::size_t k = 0; k < std::min(taps.size(), i + 1); ++k) {
+      sum += taps[k] * static_cast<double>(samples[i - k]);
+    }
+    out[i] = static_cast<float>(sum);
+  }
+  const double before = detail::mean_square(samples), after = detail::mean_square(out);
+  if (after > 0) {
+    const double scale = std::sqrt(before / after);
+    for (float& one : out) one = static_cast<float>(scale * static_cast<double>(one));
+  }
+  return out;
+}
+
 /// What was drawn for one recording.
 struct augmentation {
   struct stretch {
@@ -160,7 +210,8 @@ struct augmentation {
   };
 
   double speed = 1;
-  index_t silence_before = 0;  ///< samples
+  std::vector<double> filter{};  ///< nothing: none
+  index_t silence_before = 0;    ///< samples
   index_t silence_after = 0;
   double gain_db = 0;
   std::optional<double> snr_db{};  ///< nothing: no noise
@@ -173,10 +224,11 @@ struct augmentation {
     return silence_before + samples_at_speed(samples, speed) + silence_after;
   }
 
-  /// Does it: speed, silence, gain, noise over all of it (by the power of the recording without that silence; one that
-  /// is silent gets none), and at last the masks. Nothing is clipped. Linear.
+  /// Does it: speed, filter, silence, gain, noise over all of it (by the power of the recording without that silence;
+  /// one that is silent gets none), and at last the masks. Nothing is clipped. Linear.
   [[nodiscard]] std::vector<float> operator()(std::span<const float> samples) const {
-    const std::vector<float> heard = change_speed(samples, speed);
+    std::vector<float> heard = change_speed(samples, speed);
+    if (!filter.empty()) heard = filtered(heard, filter);
     std::vector<float> out(static_cast<std::size_t>(length(static_cast<index_t>(samples.size()))));
     const double gain = std::pow(10, gain_db / 20);
     std::transform(heard.begin(), heard.end(), out.begin() + silence_before,
@@ -217,6 +269,7 @@ struct augmentation {
   const double octave = octaves * random.uniform();
   if (noisy && low) out.noise_corner = lowest * std::exp2(octave);
   out.noise = random_stream(random());
+  if (options.filter > 0) out.filter = draw_filter(options.filter, sample_rate, random);
   const index_t length = out.length(samples), longest = samples_in(options.longest_mask_ms, sample_rate);
   const index_t masks = random.below(options.time_masks + 1);
   for (index_t i = 0; i < masks; ++i) {

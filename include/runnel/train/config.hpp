@@ -211,8 +211,11 @@ void visit_subject_settings(Config& c, Visit&& visit) {
         c.speech.projector_size);
   visit({"speech.ctc", "Train the encoder alone, with CTC over the target's tokens"}, c.speech.ctc);
   visit({"speech.seconds", "Most audio in a batch; longer recordings are left out", {}, 0.01, 86400}, c.speech.seconds);
-  visit({"augment.speed", "Recordings are played faster or slower by a factor up to 1 + so much", {}, 0, 0.89},
+  visit({"augment.speed", "Each recording is played faster or slower by a factor up to 1 + so much", {}, 0, 0.89},
         c.augment.speed);
+  visit(
+      {"augment.filter", "Each recording goes through a random filter with so much beside the sound itself", {}, 0, 10},
+      c.augment.filter);
   visit({"augment.gain_db", "Loudness, drawn from [least, most]"}, c.augment.gain_db);
   visit({"augment.noise_share", "Share of recordings that get noise", {}, 0, 1}, c.augment.noise_share);
   visit({"augment.snr_db", "Speech over noise, drawn from [least, most]"}, c.augment.snr_db);

@@ -167,10 +167,11 @@ struct utterance {
   std::string text;
 };
 
-/// Reads the recordings of a string and joins them: silence between, texts by a space. \throws what `read_recording`
-/// does; limit_error if all of it is longer than `most_samples`
+/// Reads the recordings of a string and joins them: silence between, texts by a space. What may happen to each
+/// recording by itself (`augment_options::of_each`) is drawn from `random`. \throws what `read_recording` does;
+/// limit_error if all of it is longer than `most_samples`
 [[nodiscard]] inline utterance join(const recording_list& list, const recording_string& of, index_t sample_rate,
-                                    index_t most_samples) {
+                                    index_t most_samples, const augment_options& each, random_stream& random) {
   utterance out;
   for (std::size_t i = 0; i < of.parts.size(); ++i) {
     const recording& part = list[of.parts[i]];
@@ -178,7 +179,12 @@ struct utterance {
     const index_t left = most_samples - static_cast<index_t>(out.samples.size()) - gap;
     expect<limit_error>(left >= 0, part.file.string(), ": there is no place for it after ", out.samples.size(),
                         " samples of at most ", most_samples);
-    const std::vector<float> more = read_recording(part.file, sample_rate, left);
+    std::vector<float> more = read_recording(part.file, sample_rate, left);
+    if (each != augment_options{}) {
+      more = draw_augmentation(each, static_cast<index_t>(more.size()), sample_rate, random)(more);
+      expect<limit_error>(static_cast<index_t>(more.size()) <= left, part.file.string(), ": ", more.size(),
+                          " samples, but there is place for ", left);
+    }
     out.samples.resize(out.samples.size() + static_cast<std::size_t>(gap));
     out.samples.insert(out.samples.end(), more.begin(), more.end());
     if (!out.text.empty() && !part.text.empty()) out.text += ' ';
