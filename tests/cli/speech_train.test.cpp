@@ -85,10 +85,12 @@ TEST_CASE("train: an encoder learns by itself, then a model is trained in stages
   CHECK(config["streaming"]["causal_attention"] == false);
   CHECK(config["streaming"]["sample_rate"] == 8000);
 
-  const json first{{"speech", {{"init", nullptr}, {"encoder", folder.path("ctc/encoder")}, {"chunk_rows", 20}}},
-                   {"model", {{"init", tiny_speech() + "/decoder"}}},
-                   {"plan", {{"name", "batch-grouped"}}},
-                   {"freeze", {"encoder.*", "model.*", "lm_head.*"}}};
+  const json first{
+      {"speech",
+       {{"init", nullptr}, {"encoder", folder.path("ctc/encoder")}, {"chunk_rows", 20}, {"longest_seconds", 9.5}}},
+      {"model", {{"init", tiny_speech() + "/decoder"}}},
+      {"plan", {{"name", "batch-grouped"}}},
+      {"freeze", {"encoder.*", "model.*", "lm_head.*"}}};
   const auto one = run({"train", folder.settings("one", first)});
   INFO(one.err);
   CHECK(one.code == 0);
@@ -106,6 +108,7 @@ TEST_CASE("train: an encoder learns by itself, then a model is trained in stages
   INFO(last.err);
   CHECK(last.code == 0);
   CHECK(last.err.find("runnel transcribe -m ") != std::string::npos);
+  CHECK(json::parse(read_text(folder.path("three/model/speech.json")))["longest_seconds"] == 9.5);
   const auto heard = run({"transcribe", "-m", folder.path("three/model"), folder.path("0.wav"), "--wait-k", "1"});
   INFO(heard.err);
   CHECK(heard.code == 0);

@@ -208,9 +208,40 @@ TEST_CASE("a recording that outgrows the context is cut in its pauses, and that 
   CHECK(delays[5] < 14800 + 2400 + 15);
   CHECK(delays.back() < 40000);
   const auto shorter = run(transcribe({a, "--longest", "9"}));
-  CHECK(has(shorter.err, "longer than was asked for"));
+  CHECK(has(shorter.err, "longer than is heard at once"));
+  // What a model was trained for is its own longest, if the option says nothing.
+  const auto trained = folder / "trained";
+  std::filesystem::copy(tiny_speech(), trained, std::filesystem::copy_options::recursive);
+  auto settings = nlohmann::json::parse(read_text(trained / "speech.json"));
+  settings["longest_seconds"] = 9;
+  write_text(trained / "speech.json", settings.dump());
+  const auto with = [&](strings more) {
+    more.insert(more.begin(), {"transcribe", "-m", trained.string(), a});
+    return run(more);
+  };
+  CHECK(where(with({})) == where(shorter));
+  CHECK(with({"--longest", "0"}).out == result.out);
+  settings["longest_seconds"] = -1;
+  write_text(trained / "speech.json", settings.dump());
+  CHECK(has(with({}).err, "longest_seconds: expected 0"));
   // Less context: more stretches, and what is written late in one has been heard to where the cut was decided.
   CHECK(run(transcribe({a, "--context", "150"})).out.size() > result.out.size());
+}
+
+TEST_CASE("the recogniser that comes along writes digits down while they are said") {
+  const std::filesystem::path folder = std::filesystem::path(RUNNEL_TEST_DIR) / ".." / "examples" / "recordings";
+  const scratch_folder out;
+  for (const char* compute : {"f32", "int8"}) {
+    const auto heard = run({"transcribe", folder.string(), "--reference", (folder / "said.tsv").string(), "--compute",
+                            compute, "-o", (out / compute).string()});
+    CAPTURE(heard.err);
+    CHECK(heard.code == 0);
+    CHECK(has(heard.err, "word error rate: 0.00 %"));
+  }
+  // Several words of each were written before all of it was heard.
+  for (const auto& line : read_log(out / "f32")) {
+    CHECK(line["delays"][1].get<double>() < line["source_length"].get<double>());
+  }
 }
 
 TEST_CASE("what is odd about a recording is said, and it is heard all the same") {

@@ -86,6 +86,9 @@ TEST_CASE("a folder that is no speech model is refused with its file and key") {
   write(R"({"chunk_rows": 3, "stack": 0})");
   CHECK_THROWS_WITH_AS(static_cast<void>(transcribe::load_speech_model(folder.path)), doctest::Contains("stack"),
                        format_error);
+  write(R"({"chunk_rows": 3, "longest_seconds": "9"})");
+  CHECK_THROWS_WITH_AS(static_cast<void>(transcribe::load_speech_model(folder.path)),
+                       doctest::Contains("longest_seconds"), format_error);
   write(R"({"chunk_rows": 3, "stacks": 1})");
   CHECK_THROWS_WITH_AS(static_cast<void>(transcribe::load_speech_model(folder.path)), doctest::Contains("stacks"),
                        format_error);

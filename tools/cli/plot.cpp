@@ -107,7 +107,7 @@ class plot_command final : public command {
         "  runnel plot -m model.gguf --source \"The cat sleeps on the old sofa .\" --output pictures/\n"
         "  runnel plot -m model.gguf --source test.en --target test.fr --line 7 --plan group-streaming --phi 0.5 -o "
         "7/\n"
-        "  runnel plot -m SPEECHMODEL --audio call.wav --wait-k 3 -o pictures/");
+        "  runnel plot -m digits --audio examples/recordings/theo.wav --wait-k 3 -o pictures/");
   }
 
   void run() override {

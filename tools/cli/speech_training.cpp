@@ -80,6 +80,7 @@ speech_base load_speech_base(const train::training_config& config, std::optional
     settle_format(config, out.decoder);
   }
   if (config.speech.chunk_rows != 0) out.settings.chunk_rows = config.speech.chunk_rows;
+  if (config.speech.longest_seconds != 0) out.settings.longest_seconds = config.speech.longest_seconds;
   const auto& instruction = config.data.train.front().text.instruction;
   if (!instruction.empty()) out.settings.instruction = instruction;
   const auto& network = out.decoder.language.network->config();

@@ -40,9 +40,11 @@ class transcribe_command final : public command {
     declare_audio(options);
     streaming_.declare_for_speech(options);
     options.flag("--offline", offline_, "Hear everything before anything is written");
-    options.real("--longest", longest_s_, "S",
-                 "Seconds after which a recording is cut, where it is quietest; 0: what the context holds", 0,
-                 static_cast<double>(most_of_anything));
+    longest_option_ =
+        options.real("--longest", longest_s_, "S",
+                     "Seconds after which a recording is cut, where it is quietest; 0: what the context holds; without "
+                     "the option what the model was trained for",
+                     0, static_cast<double>(most_of_anything));
     options.text("-r,--reference", reference_, "FILE",
                  "What is said, for the log and the word error rate: one line a recording, or lines of a recording's "
                  "name, a tab and its text");
@@ -66,11 +68,11 @@ class transcribe_command final : public command {
     transcription_run::setup how;
     how.paths = recordings();
     how.raw = raw_layout();
-    how.longest_s = longest_s_;
     how.options = streaming_.get(model_);
     if (offline_) how.options.when = stream::read_all{};
     if (!reference_.empty()) how.references.emplace(reference_);
     how.model = model_.load();
+    how.longest_s = longest_option_.given() ? longest_s_ : longest_of(how.model);
     how.options.instruction = how.model.settings.instruction;
     if (!how.model.encoder->config().streams()) {
       note("the encoder hears everything before it gives anything: words come at the end of a recording");
@@ -120,6 +122,12 @@ class transcribe_command final : public command {
     }
     expect<config_error>(!all.empty(), "transcribe: expected a recording, a folder of them, or - for standard input");
     return expand_audio_paths(all);
+  }
+
+  /// What the model was trained for, but no less than the chunks that were asked for.
+  [[nodiscard]] static double longest_of(const transcribe::speech_model& model) {
+    const double chunk_s = static_cast<double>(model.chunk_samples()) / static_cast<double>(model.sample_rate());
+    return model.settings.longest_seconds > 0 ? std::max(model.settings.longest_seconds, chunk_s) : 0;
   }
 
   [[nodiscard]] std::optional<io::wav_layout> raw_layout() const {
@@ -180,6 +188,7 @@ class transcribe_command final : public command {
   argument format_option_;
   std::string format_ = "s16";
   bool offline_ = false;
+  argument longest_option_;
   double longest_s_ = 0;
   std::string reference_;
   std::string output_;

@@ -255,7 +255,7 @@ void transcription_run::note_cuts(const std::string& name) const {
   if (cuts_s_.empty()) return;
   std::string places;
   for (const double place : cuts_s_) places += (places.empty() ? "" : ", ") + fixed(place, 2);
-  note(message(name, ": is longer than ", how_.longest_s > 0 ? "was asked for" : "the context holds",
+  note(message(name, ": is longer than ", how_.longest_s > 0 ? "is heard at once" : "the context holds",
                "; cut where it is quietest, at ", places, " s"));
 }
 

@@ -203,11 +203,27 @@ void gated_activation_backward(activation kind, const input_row<T>& gate, const 
 }
 
 /// Of activation(x).
-template <class T>
+template <class Arch, class T>
 void activate_backward(activation kind, const input_row<T>& x, const T* dy, index_t count) noexcept {
-  for (index_t i = 0; i < count; ++i) {
+  using batch = simd::lanes<T, Arch>;
+  const auto narrow = [&](index_t i) {
     detail::put_one(dy[i] * detail::activation_and_slope(kind, x.value[i]).slope, x.fresh, x.gradient[i]);
+  };
+  if (kind != activation::gelu) {
+    for (index_t i = 0; i < count; ++i) narrow(i);
+    return;
   }
+  const batch half(static_cast<T>(0.5)), inverse_root(static_cast<T>(0.70710678118654752440));
+  const batch peak(static_cast<T>(0.39894228040143267794));
+  detail::sweep<Arch, T>(
+      count,
+      [&](index_t i) {
+        const batch v = batch::load_unaligned(x.value + i);
+        const batch below = half * (batch(T(1)) + xsimd::erf(v * inverse_root));
+        const batch slope = simd::fma(v, peak * xsimd::exp(-(half * v * v)), below);
+        detail::put<Arch>(batch::load_unaligned(dy + i) * slope, x.fresh, x.gradient + i);
+      },
+      narrow);
 }
 
 /// Of cap tanh(x / cap), from its result y, in place: dy (1 - (y / cap)^2).

@@ -227,8 +227,8 @@ struct activation {
   template <class T>
   void backward(basic_eval<T>& context, const dual<T>& y, const dual<T>& x) const {
     context.for_each_row(x.value.size(0), 16 * x.value.size(1), [&]<class Arch>(index_t row, Arch) {
-      kernels::activate_backward<T>(kind, {x.value.row(row).data(), x.gradient.row(row).data(), x.fresh},
-                                    y.gradient.row(row).data(), x.value.size(1));
+      kernels::activate_backward<Arch, T>(kind, {x.value.row(row).data(), x.gradient.row(row).data(), x.fresh},
+                                          y.gradient.row(row).data(), x.value.size(1));
     });
   }
 };

@@ -71,6 +71,7 @@ struct training_config {
     index_t left_context = -1;
     index_t stack = 1;
     index_t chunk_rows = 0;
+    double longest_seconds = 0;
     index_t projector_size = 0;
     bool ctc = false;
     double seconds = 60;
@@ -207,6 +208,13 @@ void visit_subject_settings(Config& c, Visit&& visit) {
   visit({"speech.stack", "Frames that a new projector makes one row of", {}, 1, 64}, c.speech.stack);
   visit({"speech.chunk_rows", "Rows that are one source word; 0: as the model has it, else 20", {}, 0, 65536},
         c.speech.chunk_rows);
+  visit({"speech.longest_seconds",
+         "Audio that the result hears at once, longer audio being cut where it is quiet; 0: as the "
+         "model has it, else what the context holds",
+         {},
+         0,
+         86400},
+        c.speech.longest_seconds);
   visit({"speech.projector_size", "Features in the middle of a new projector; 0: the decoder's", {}, 0, 65536},
         c.speech.projector_size);
   visit({"speech.ctc", "Train the encoder alone, with CTC over the target's tokens"}, c.speech.ctc);

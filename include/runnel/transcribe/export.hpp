@@ -232,6 +232,7 @@ inline void write_settings(const speech_settings& settings, const speech::projec
   out.member("stack", of.stack);
   out.member("projector_act", detail::name_of(of.kind));
   out.member("instruction", settings.instruction);
+  if (settings.longest_seconds > 0) out.member("longest_seconds", settings.longest_seconds);
   out.end();
   detail::write_text(path, out.text() + '\n');
 }

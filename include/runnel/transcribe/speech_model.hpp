@@ -21,6 +21,9 @@ namespace runnel::transcribe {
 struct speech_settings {
   index_t chunk_rows = 20;  ///< decoder rows that are one source word: what wait-k counts
   std::string instruction;  ///< goes into the chat format's prompt
+  /// What it was trained for: longer audio is better cut (speech/quiet_cut.hpp), which `runnel transcribe` does. 0:
+  /// what the context holds.
+  double longest_seconds = 0;
 };
 
 /// A speech encoder, a projector, and a decoder-only model that reads what they make of audio (paper, section 4.3 and
@@ -41,6 +44,9 @@ struct speech_model {
     constexpr index_t most = 65536;
     expect(settings.chunk_rows >= 1 && settings.chunk_rows <= most, "speech model '", language.name,
            "': chunk_rows: expected 1 to ", most, ", found ", settings.chunk_rows);
+    constexpr double most_seconds = 86'400;
+    expect(settings.longest_seconds >= 0 && settings.longest_seconds <= most_seconds, "speech model '", language.name,
+           "': longest_seconds: expected 0 to ", most_seconds, ", found ", settings.longest_seconds);
     try {
       speech::validate(*projector, encoder->config().hidden_size, language.network->config().hidden_size,
                        language.name);
@@ -112,10 +118,11 @@ namespace detail {
 [[nodiscard]] inline speech_model load_speech_model(const std::filesystem::path& folder) {
   const auto document = io::read_json_file(folder / settings_file, io::most_config_bytes);
   const io::json_object json(document.root());
-  json.check_names({"chunk_rows", "instruction", "stack", "projector_act"});
+  json.check_names({"chunk_rows", "instruction", "longest_seconds", "stack", "projector_act"});
   speech_model out;
   out.settings.chunk_rows = json.integer("chunk_rows");
   out.settings.instruction = json.text_or("instruction", "");
+  out.settings.longest_seconds = json.number_or("longest_seconds", 0);
   const index_t stack = json.integer_or("stack", 1);
   expect<format_error>(stack >= 1 && stack <= 64, json.source_name(), ": stack: expected 1 to 64 frames, found ",
                        stack);
