@@ -238,9 +238,9 @@ TEST_CASE("the recogniser that comes along writes digits down while they are sai
     CHECK(heard.code == 0);
     CHECK(has(heard.err, "word error rate: 0.00 %"));
   }
-  // Several words of each were written before all of it was heard.
+  // What is longer than three chunks was not heard to its end when its first word was written.
   for (const auto& line : read_log(out / "f32")) {
-    CHECK(line["delays"][1].get<double>() < line["source_length"].get<double>());
+    if (line["source_length"].get<double>() > 2500) CHECK(line["delays"][0].get<double>() <= 2400);
   }
 }
 
