@@ -65,7 +65,8 @@ int main(int count, char** words) {
   speech::encoder_stream_options options;
   options.compute.threads = threads;
   options.compute.compute = compute == "bf16" ? ops::compute_mode::bf16 : ops::compute_mode::f32;
-  const auto encoder = speech::random_encoder(config_of(left_context), 1);
+  const auto format = compute == "bf16" ? quant::weight_format::bf16 : quant::weight_format::f32;
+  const auto encoder = speech::random_encoder(config_of(left_context), 1, format);
   speech::encoder_stream stream(encoder, options);
   std::vector<float> samples(chunk);
   std::vector<double> seconds;

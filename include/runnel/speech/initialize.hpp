@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <numbers>
 #include <span>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include <runnel/core/rng.hpp>
+#include <runnel/quant/codecs.hpp>
 #include <runnel/speech/load.hpp>
 #include <runnel/speech/projector.hpp>
 
@@ -25,17 +27,20 @@ namespace detail {
 /// norm behind them would make everything of silence otherwise, and its gradients infinite.
 class encoder_dice {
  public:
-  explicit encoder_dice(std::uint64_t seed, index_t sample_rate = 16000)
-      : random_(seed), rate_(static_cast<double>(sample_rate)) {}
+  explicit encoder_dice(std::uint64_t seed, index_t sample_rate = 16000,
+                        quant::weight_format matrices = quant::weight_format::f32)
+      : random_(seed), rate_(static_cast<double>(sample_rate)), matrices_(matrices) {}
 
   [[nodiscard]] static std::string name() { return "config"; }
   /// Kernels as they are, no weight norm; no statistics.
   [[nodiscard]] static bool has(const std::string& name) { return name.ends_with(".weight"); }
 
   [[nodiscard]] ops::prepared_matrix matrix(const std::string&, index_t outputs, index_t inputs) const {
-    const auto values = normals(static_cast<std::size_t>(outputs * inputs), 1.0 / static_cast<double>(inputs));
-    return ops::prepared_matrix::prepare(
-        {quant::weight_format::f32, outputs, inputs, std::as_bytes(std::span(values)), {}});
+    const auto count = static_cast<std::size_t>(outputs * inputs);
+    const auto values = normals(count, 1.0 / static_cast<double>(inputs));
+    std::vector<std::byte> stored(count * (matrices_ == quant::weight_format::f32 ? 4 : 2));
+    quant::encode(matrices_, values.data(), count, stored.data());
+    return ops::prepared_matrix::prepare({matrices_, outputs, inputs, stored, {}});
   }
   [[nodiscard]] std::vector<float> floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {
     std::size_t count = 1;
@@ -105,16 +110,22 @@ class encoder_dice {
 
   mutable random_stream random_;
   double rate_;
+  quant::weight_format matrices_;
   mutable double inputs_ = 1;  // of the last kernel
 };
 
 }  // namespace detail
 
-/// A new encoder, to be trained: the same for a seed on every machine. Throws format_error for a config that makes no
-/// encoder, or one with group norm, whose statistics only training elsewhere could give.
-[[nodiscard]] inline encoder random_encoder(const encoder_config& config, std::uint64_t seed = 0) {
+/// A new encoder, to be trained: the same for a seed on every machine. Matrices are kept in f32, f16 or bf16. Throws
+/// config_error for another format, format_error for a config that makes no encoder, or one with group norm, whose
+/// statistics only training elsewhere could give.
+[[nodiscard]] inline encoder random_encoder(const encoder_config& config, std::uint64_t seed = 0,
+                                            quant::weight_format matrices = quant::weight_format::f32) {
+  using quant::weight_format;
+  expect(matrices == weight_format::f32 || matrices == weight_format::f16 || matrices == weight_format::bf16,
+         "random encoder: expected matrices in f32, f16 or bf16");
   validate(config, "config");
-  const detail::encoder_dice dice(seed, config.sample_rate);
+  const detail::encoder_dice dice(seed, config.sample_rate, matrices);
   return encoder(config, detail::encoder_builder(config, dice, {}).build());
 }
 
