@@ -3,12 +3,11 @@
 // Joins recordings of single words to strings with silence between, makes them louder or softer and adds noise: test
 // sets for a recogniser, from the composer that training uses.
 //
-//   digit_strings MANIFEST OUT [--count 300] [--least 3] [--most 10] [--gap-ms 100-400] [--snr-db 15-40] [--gain-db
-//   -6-6]
-//                              [--speed 0.1] [--seed 1]
+//   digit_strings MANIFEST OUT [--count 300] [--least 3] [--most 10] [--gap-ms 100-400] [--seed 1]
+//                              [--snr-db A-B] [--gain-db A-B] [--speed S]
 //
 // MANIFEST lists recordings: path, tab, text, tab, speaker. OUT gets 0001.wav, ... and strings.tsv, which lists them in
-// the same way. No noise is added without --snr-db. The same arguments give the same files.
+// the same way. Without the last three there is no noise, and nothing else is changed. The same arguments give the same files.
 
 #include <charconv>
 #include <cstddef>

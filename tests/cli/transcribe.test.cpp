@@ -209,7 +209,7 @@ TEST_CASE("a recording that outgrows the context is cut in its pauses, and that 
   CHECK(delays.back() < 40000);
   const auto shorter = run(transcribe({a, "--longest", "9"}));
   CHECK(has(shorter.err, "longer than is heard at once"));
-  // What a model was trained for is its own longest, if the option says nothing.
+  // A model has a longest of its own, if the option says nothing.
   const auto trained = folder / "trained";
   std::filesystem::copy(tiny_speech(), trained, std::filesystem::copy_options::recursive);
   auto settings = nlohmann::json::parse(read_text(trained / "speech.json"));
@@ -221,6 +221,7 @@ TEST_CASE("a recording that outgrows the context is cut in its pauses, and that 
   };
   CHECK(where(with({})) == where(shorter));
   CHECK(with({"--longest", "0"}).out == result.out);
+  CHECK(with({"--chunk-ms", "9600"}).code == 0);  // a chunk longer than that
   settings["longest_seconds"] = -1;
   write_text(trained / "speech.json", settings.dump());
   CHECK(has(with({}).err, "longest_seconds: expected 0"));
@@ -231,7 +232,7 @@ TEST_CASE("a recording that outgrows the context is cut in its pauses, and that 
 TEST_CASE("the recogniser that comes along writes digits down while they are said") {
   const std::filesystem::path folder = std::filesystem::path(RUNNEL_TEST_DIR) / ".." / "examples" / "recordings";
   const scratch_folder out;
-  for (const char* compute : {"f32", "int8"}) {
+  for (const char* compute : {"f32", "bf16", "int8"}) {
     const auto heard = run({"transcribe", folder.string(), "--reference", (folder / "said.tsv").string(), "--compute",
                             compute, "-o", (out / compute).string()});
     CAPTURE(heard.err);

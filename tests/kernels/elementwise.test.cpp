@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <runnel/kernels/elementwise.hpp>
+#include <runnel/kernels/elementwise_backward.hpp>
 
 #include <doctest/doctest.h>
 
@@ -178,6 +179,28 @@ void check_rotation(double tolerance) {
 TEST_CASE("rotation") {
   check_rotation<float>(3e-7);
   check_rotation<double>(1e-15);
+}
+
+TEST_CASE("activations backward: written or added, as the slope says, far from zero as well") {
+  constexpr index_t count = 35;
+  for (const auto kind : {kernels::activation::gelu, kernels::activation::gelu_tanh, kernels::activation::silu}) {
+    std::vector<float> x(count), dy(count);
+    for (index_t i = 0; i < count; ++i) {
+      x[static_cast<std::size_t>(i)] = -12 + 24 * static_cast<float>(i) / (count - 1);
+      dy[static_cast<std::size_t>(i)] = static_cast<float>(i % 5) - 1.5f;
+    }
+    tests::for_each_arch([&]<class Arch>(Arch) {
+      for (const bool fresh : {true, false}) {
+        std::vector<float> dx(count, fresh ? 1e30f : 0.75f);
+        kernels::activate_backward<Arch, float>(kind, {x.data(), dx.data(), fresh}, dy.data(), count);
+        for (std::size_t i = 0; i < dx.size(); ++i) {
+          const double slope = kernels::detail::activation_and_slope<double>(kind, static_cast<double>(x[i])).slope;
+          const double expected = (fresh ? 0 : 0.75) + static_cast<double>(dy[i]) * slope;
+          CHECK(static_cast<double>(dx[i]) == doctest::Approx(expected).epsilon(1e-5));
+        }
+      }
+    });
+  }
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ class transcribe_command final : public command {
     longest_option_ =
         options.real("--longest", longest_s_, "S",
                      "Seconds after which a recording is cut, where it is quietest; 0: what the context holds; without "
-                     "the option what the model was trained for",
+                     "the option what the model says",
                      0, static_cast<double>(most_of_anything));
     options.text("-r,--reference", reference_, "FILE",
                  "What is said, for the log and the word error rate: one line a recording, or lines of a recording's "
@@ -124,7 +124,7 @@ class transcribe_command final : public command {
     return expand_audio_paths(all);
   }
 
-  /// What the model was trained for, but no less than the chunks that were asked for.
+  /// What the model says, but no less than the chunks that were asked for.
   [[nodiscard]] static double longest_of(const transcribe::speech_model& model) {
     const double chunk_s = static_cast<double>(model.chunk_samples()) / static_cast<double>(model.sample_rate());
     return model.settings.longest_seconds > 0 ? std::max(model.settings.longest_seconds, chunk_s) : 0;

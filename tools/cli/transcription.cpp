@@ -178,7 +178,8 @@ index_t transcription_run::room(const transcribe::audio_session& session) const 
   const index_t chunks = session.num_chunks() + session.chunks_left(spare_rows(session.session()));
   index_t most = chunks * how_.model.chunk_samples();
   if (how_.longest_s > 0) {
-    most = std::min(most, static_cast<index_t>(how_.longest_s * static_cast<double>(how_.model.sample_rate())));
+    most = std::min(most,
+                    static_cast<index_t>(std::llround(how_.longest_s * static_cast<double>(how_.model.sample_rate()))));
   }
   return most - passed_;
 }

@@ -116,9 +116,9 @@ class encoder_dice {
 
 }  // namespace detail
 
-/// A new encoder, to be trained: the same for a seed on every machine. Matrices are kept in f32, f16 or bf16. Throws
-/// config_error for another format, format_error for a config that makes no encoder, or one with group norm, whose
-/// statistics only training elsewhere could give.
+/// A new encoder, to be trained: the same for a seed on every machine. Linear maps are kept in f32, f16 or bf16,
+/// convolutions in f32. Throws config_error for another format, format_error for a config that makes no encoder, or one
+/// with group norm, whose statistics only training elsewhere could give.
 [[nodiscard]] inline encoder random_encoder(const encoder_config& config, std::uint64_t seed = 0,
                                             quant::weight_format matrices = quant::weight_format::f32) {
   using quant::weight_format;

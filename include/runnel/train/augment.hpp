@@ -169,7 +169,7 @@ class sinc_table {
 }
 
 /// A filter as rooms and microphones are: the sound itself, turned over as often as not, and echoes within 4 ms that
-/// fade; `size` is the root mean square of their sum.
+/// fade; `size` is the root of the sum of their squares.
 [[nodiscard]] inline std::vector<double> draw_filter(double size, index_t sample_rate, random_stream& random) {
   constexpr double reach_ms = 4, fades = 3;
   const auto count = static_cast<std::size_t>(std::max<index_t>(2, samples_in(reach_ms, sample_rate)));
@@ -184,7 +184,7 @@ class sinc_table {
   return taps;
 }
 
-/// Samples through a filter, as many and as loud as before. Linear in both.
+/// Samples through a filter, as many and as loud as before. Takes time linear in both.
 [[nodiscard]] inline std::vector<float> filtered(std::span<const float> samples, std::span<const double> taps) {
   std::vector<float> out(samples.size());
   for (std::size_t i = 0; i < out.size(); ++i) {

@@ -21,8 +21,8 @@ namespace runnel::transcribe {
 struct speech_settings {
   index_t chunk_rows = 20;  ///< decoder rows that are one source word: what wait-k counts
   std::string instruction;  ///< goes into the chat format's prompt
-  /// What it was trained for: longer audio is better cut (speech/quiet_cut.hpp), which `runnel transcribe` does. 0:
-  /// what the context holds.
+  /// Audio that is best heard at once: longer audio is better cut (speech/quiet_cut.hpp), which `runnel transcribe`
+  /// does. 0: what the context holds.
   double longest_seconds = 0;
 };
 
