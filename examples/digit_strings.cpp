@@ -7,7 +7,8 @@
 //                              [--snr-db A-B] [--gain-db A-B] [--speed S]
 //
 // MANIFEST lists recordings: path, tab, text, tab, speaker. OUT gets 0001.wav, ... and strings.tsv, which lists them in
-// the same way. Without the last three there is no noise, and nothing else is changed. The same arguments give the same files.
+// the same way. Without --snr-db there is no noise, without --gain-db and --speed the recordings stay as they are. The
+// same arguments give the same files.
 
 #include <charconv>
 #include <cstddef>

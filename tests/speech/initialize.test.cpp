@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <numbers>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <runnel/speech/initialize.hpp>
+
+#include "support.hpp"
 
 using namespace runnel;
 
@@ -86,26 +89,21 @@ TEST_CASE("a random encoder adds up the phases of a tone and little else") {
 }
 
 TEST_CASE("a random encoder has the filter bank, keeps its linear maps as asked, and is the same for a seed") {
-  speech::encoder_config config;
-  config.convs = {{16, 40, 10}, {12, 4, 4}};
-  config.norm = speech::front_end_norm::layer;
-  config.hidden_size = 16;
-  config.num_hidden_layers = 1;
-  config.num_attention_heads = 2;
-  config.intermediate_size = 32;
-  config.position_kernel = 4;
-  config.position_groups = 2;
-  config.sample_rate = rate;
-  const auto first_kernel = [](const speech::encoder& of) {
-    std::vector<float> row(40);
+  const auto config = speech::read_encoder_config(tests::speech_golden("stable"));
+  const auto width = static_cast<std::size_t>(config.convs.front().kernel);
+  const auto kernel_5 = [&](const speech::encoder& of) {
+    std::vector<float> row(width);
     of.weights().front_end.layers.front().weight.decode_row(5, row);
     return row;
   };
-  const auto tones = speech::detail::encoder_dice(1, rate).tones(16, 40);
+  const auto tones = speech::detail::encoder_dice(1, config.sample_rate)
+                         .tones(static_cast<std::uint64_t>(config.convs.front().outputs), width);
+  const std::vector<float> expected(tones.begin() + static_cast<std::ptrdiff_t>(5 * width),
+                                    tones.begin() + static_cast<std::ptrdiff_t>(6 * width));
   for (const auto format : {quant::weight_format::f32, quant::weight_format::f16, quant::weight_format::bf16}) {
     const auto made = speech::random_encoder(config, 3, format);
     CHECK(made.weights().layers.front().mlp.up.weight.format() == format);
-    CHECK(first_kernel(made) == std::vector<float>(tones.begin() + 5 * 40, tones.begin() + 6 * 40));
+    CHECK(kernel_5(made) == expected);
   }
   CHECK_THROWS_AS(static_cast<void>(speech::random_encoder(config, 3, quant::weight_format::q8_0)), config_error);
 }

@@ -38,7 +38,7 @@ class encoder_dice {
   [[nodiscard]] ops::prepared_matrix matrix(const std::string&, index_t outputs, index_t inputs) const {
     const auto count = static_cast<std::size_t>(outputs * inputs);
     const auto values = normals(count, 1.0 / static_cast<double>(inputs));
-    std::vector<std::byte> stored(count * (matrices_ == quant::weight_format::f32 ? 4 : 2));
+    std::vector<std::byte> stored(count * quant::info(matrices_).block_bytes);
     quant::encode(matrices_, values.data(), count, stored.data());
     return ops::prepared_matrix::prepare({matrices_, outputs, inputs, stored, {}});
   }
