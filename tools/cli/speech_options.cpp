@@ -31,7 +31,7 @@ transcribe::speech_model speech_options::load() const {
   interrupts::instance().check();
   check(model.language);
   if (chunk_ms_ == 0) return model;
-  const double own = 1000.0 * static_cast<double>(model.chunk_samples()) / static_cast<double>(model.sample_rate());
+  const double own = model.chunk_ms();
   const double times = std::round(chunk_ms_ / own);
   constexpr double nearly = 1e-6;
   expect<config_error>(times >= 1 && std::fabs(chunk_ms_ - times * own) < nearly * own,

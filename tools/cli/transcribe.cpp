@@ -126,8 +126,7 @@ class transcribe_command final : public command {
 
   /// What the model says, but no less than the chunks that were asked for.
   [[nodiscard]] static double longest_of(const transcribe::speech_model& model) {
-    const double chunk_s = static_cast<double>(model.chunk_samples()) / static_cast<double>(model.sample_rate());
-    return model.settings.longest_seconds > 0 ? std::max(model.settings.longest_seconds, chunk_s) : 0;
+    return model.settings.longest_seconds > 0 ? std::max(model.settings.longest_seconds, model.chunk_ms() / 1000) : 0;
   }
 
   [[nodiscard]] std::optional<io::wav_layout> raw_layout() const {
@@ -138,12 +137,11 @@ class transcribe_command final : public command {
   }
 
   [[nodiscard]] session_settings settings(const transcription_run::setup& how) const {
-    const double rate = static_cast<double>(how.model.sample_rate());
     session_settings all{{"source_type", "speech"},
                          {"target_type", "text"},
                          {"eval_latency_unit", "word"},
                          {"sample_rate", message(how.model.sample_rate())},
-                         {"chunk_ms", message(1000 * static_cast<double>(how.model.chunk_samples()) / rate)},
+                         {"chunk_ms", message(how.model.chunk_ms())},
                          {"longest_s", message(how.longest_s)},
                          {"weights", fingerprint(model_.path())}};
     for (auto& one : describe_session(how.options, how.model.language)) all.push_back(std::move(one));

@@ -69,7 +69,7 @@ transcription_run::transcription_run(setup how, translation_log* log)
                        "--context: ", how_.options.limit(how_.model.language.context()),
                        " positions hold no chunk of audio (", how_.model.settings.chunk_rows,
                        " rows) beside the prompt and what is written");
-  const double chunk_s = ms(how_.model.chunk_samples()) / 1000;
+  const double chunk_s = how_.model.chunk_ms() / 1000;
   expect<config_error>(how_.longest_s == 0 || how_.longest_s >= chunk_s,
                        "--longest: expected at least a chunk of audio, ", chunk_s, " s, found ", how_.longest_s);
 }

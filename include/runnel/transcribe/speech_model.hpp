@@ -60,6 +60,10 @@ struct speech_model {
   [[nodiscard]] index_t row_samples() const noexcept { return encoder->config().hop() * projector->stack; }
   /// Samples of a chunk.
   [[nodiscard]] index_t chunk_samples() const noexcept { return settings.chunk_rows * row_samples(); }
+  /// How long a chunk is.
+  [[nodiscard]] double chunk_ms() const noexcept {
+    return 1000 * static_cast<double>(chunk_samples()) / static_cast<double>(sample_rate());
+  }
   /// Samples after a chunk's last that its last frame still needs: 0 where the left pad is as long as frames overlap.
   [[nodiscard]] index_t lookahead() const noexcept {
     const auto& config = encoder->config();
