@@ -85,6 +85,10 @@ class study_folder {
     const json measure{{"name", "fast"},
                        {"translate", {"-m", "{work}/group-s1/model", "--source", path("test.en"), "--max-tokens", "9"}},
                        {"waits", {1}}};
+    const json prefill{{"name", "rows"},
+                       {"bench", {"-m", "{work}/group-s1/model", "-t", "1", "-r", "1"}},
+                       {"waits", {1}},
+                       {"prefill", {12}}};
     return {
         {"title", "A study & its <report>"},
         {"text", {"What was asked."}},
@@ -92,10 +96,11 @@ class study_folder {
         {"work", path("work")},
         {"pairs", {{{"name", "en-de"}, {"language", "de"}, {"source", path("test.en")}, {"target", path("test.de")}}}},
         {"models", {model("group", "group-streaming", {1, 2}), model("interleaved", "interleaved", {1})}},
-        {"measures", {measure}},
+        {"measures", {measure, prefill}},
+        {"rounds", 2},
         {"tables", {{{"title", "Table 1"}, {"models", {"group", "interleaved"}}, {"against", "interleaved"}}}},
         {"figures", {{{"name", "curve"}, {"title", "Figure 4"}, {"models", {"group", "interleaved"}}}}},
-        {"efficiency", {{{"title", "Efficiency"}, {"measures", {"fast"}}, {"against", "fast"}}}}};
+        {"efficiency", {{{"title", "Efficiency"}, {"measures", {"fast", "rows"}}, {"against", "fast"}}}}};
   }
 
   [[nodiscard]] outcome run_study(const strings& more = {}) const {
@@ -117,15 +122,16 @@ TEST_CASE("a study trains, translates, and reports; what is there is not done ag
   const auto before = at.run_study({"--list"});
   CHECK(before.code == 0);
   CHECK(before.out ==
-        "group-s1\tnot trained\t0 of 2 translations\ninterleaved-s1\tnot trained\t0 of 2 translations\n"
-        "group-s2\tnot trained\t0 of 2 translations\nfast\ttrained\t0 of 1 translations\n");
+        "group-s1\tnot trained\t0 of 2 evaluations\ninterleaved-s1\tnot trained\t0 of 2 evaluations\n"
+        "group-s2\tnot trained\t0 of 2 evaluations\nfast\ttrained\t0 of 1 evaluations\n"
+        "rows\ttrained\t0 of 1 evaluations\n");
   CHECK_FALSE(at.has("results"));
 
   const auto first = at.run_study({"--only", "group-s1"});
   CAPTURE(first.err);
   REQUIRE(first.code == 0);
   const auto partial = at.file("results/index.html");
-  CHECK(holds(partial, "1 of 4 results are there"));
+  CHECK(holds(partial, "1 of 5 results are there"));
   CHECK_FALSE(at.has("results/group-s2.json"));
 
   const auto rest = at.run_study();
@@ -143,6 +149,14 @@ TEST_CASE("a study trains, translates, and reports; what is there is not done ag
   CHECK(one["scores"].contains("BLEU"));
   CHECK(one["scores"].contains("LAAL_CA"));
   CHECK(holds(one["command"].get<std::string>(), "-k 2 --target-language de"));
+  const auto timed = json::parse(at.file("results/fast.json"))["evaluations"][0];
+  REQUIRE(timed["samples_s"].size() == 2);
+  const double sum = timed["samples_s"][0].get<double>() + timed["samples_s"][1].get<double>();
+  CHECK(timed["computed_s"].get<double>() == doctest::Approx(sum / 2));
+  const auto pass = json::parse(at.file("results/rows.json"))["evaluations"][0];
+  CHECK(pass["rows"] == json{{"source", 12}, {"passes", 1}});
+  CHECK(pass["computed_s"].get<double>() > 0);
+  CHECK(holds(pass["command"].get<std::string>(), "-p 12 -n 0 -d 0 -o json"));
   const auto report = at.file("results/index.html");
   for (const char* part : {"A study &amp; its &lt;report&gt;", "What was asked.", "Plan &lt;group-streaming&gt;",
                            "k = 1", "BLEU less that of Plan &lt;interleaved&gt;", "4 steps", "rows/s"}) {
@@ -167,8 +181,8 @@ TEST_CASE("a study that has changed does anew what it concerns, and nothing else
   study["models"][0]["waits"] = {2, 3};
   write_text(at.path("study.json"), study.dump());
   const auto list = at.run_study({"--list"}).out;
-  CHECK(holds(list, "group-s1\ttrained\t1 of 2 translations"));
-  CHECK(holds(list, "interleaved-s1\tnot trained\t0 of 2 translations"));
+  CHECK(holds(list, "group-s1\ttrained\t1 of 2 evaluations"));
+  CHECK(holds(list, "interleaved-s1\tnot trained\t0 of 2 evaluations"));
   const auto commands = at.run_study({"--commands", "--only", "group-s1"}).out;
   CHECK(commands.starts_with("runnel translate -m "));
   CHECK(std::count(commands.begin(), commands.end(), '\n') == 1);
@@ -274,6 +288,9 @@ TEST_CASE("studies that make no sense are refused") {
         study.erase("efficiency");
       },
       "two results are called 'group-s2'", 2);
+  refused([](json& study) { study["measures"][1]["prefill"] = {1, 2}; }, "either translate, or bench", 1);
+  refused([](json& study) { study["measures"][1]["translate"] = {"-m", "demo"}; }, "either translate, or bench", 1);
+  refused([](json& study) { study["rounds"] = 0; }, "rounds: expected at least 1", 1);
   refused([](json& study) { study["figures"][0]["x"] = "Laal"; }, "figures[0].x: expected one of BLEU", 1);
   refused([](json& study) { study["tables"][0]["models"] = {"none"}; }, "no model is called 'none'", 2);
   refused([](json& study) { study["efficiency"][0].erase("against"); }, "efficiency[0].against is missing", 1);

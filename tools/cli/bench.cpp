@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
@@ -19,19 +18,13 @@
 
 #include "command.hpp"
 #include "console.hpp"
+#include "median.hpp"
 #include "model_file.hpp"
 #include "options.hpp"
 
 namespace runnel::cli {
 
 namespace {
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 != 0 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 /// Median distance from the median.
 double deviation(const std::vector<double>& values) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -41,16 +42,31 @@ class study_run {
     std::size_t number = 0;
     for (const auto& cell : cells) {
       ++number;
-      if (!wanted(cell)) continue;
+      if (!wanted(cell) || cell.is_timed) continue;
       study_result result(study_, cell);
       if (result.is_complete()) continue;
       note(message("study: ", cell.name, ", ", number, " of ", cells.size()));
       train(cell, result);
       translate(cell, result);
     }
+    // By turns, for machines whose speed changes from one minute to the next.
+    for (std::int64_t round = 1; round <= study_.rounds; ++round) {
+      for (const auto& cell : cells) {
+        if (wanted(cell) && cell.is_timed) measure(cell, round);
+      }
+    }
   }
 
  private:
+  void measure(const study_cell& cell, std::int64_t round) const {
+    study_result result(study_, cell);
+    if (result.is_complete()) return;
+    note(message("study: ", cell.name, ", round ", round, " of ", study_.rounds));
+    for (const auto& one : cell.evaluations) {
+      if (result.rounds(one) < round) evaluate({&one}, 1, result, [] {});
+    }
+  }
+
   void train(const study_cell& cell, study_result& result) const {
     if (cell.train.empty()) return;
     std::error_code problem;
@@ -85,21 +101,28 @@ class study_run {
   }
 
   void translate(const study_cell& cell, study_result& result) const {
-    std::vector<own_command> commands;
-    std::vector<const study_evaluation*> evaluations;
+    std::vector<const study_evaluation*> missing;
     for (const auto& one : cell.evaluations) {
-      if (result.scores(one) != nullptr) continue;
-      std::filesystem::create_directories(one.folder.parent_path());
-      own_command command{one.command, one.folder.string() + ".txt"};
-      command.arguments.insert(command.arguments.end(), {"--output", one.folder.string()});
-      commands.push_back(std::move(command));
-      evaluations.push_back(&one);
+      if (result.scores(one) == nullptr) missing.push_back(&one);
     }
     progress shown;
     std::size_t done = 0;
-    run_own_commands(commands, cell.at_once != 0 ? cell.at_once : threads_, [&](std::size_t index) {
-      result.add_evaluation(*evaluations[index]);
-      shown.show(message("study: ", cell.name, ": ", ++done, " of ", commands.size(), " translations"));
+    evaluate(missing, threads_, result,
+             [&] { shown.show(message("study: ", cell.name, ": ", ++done, " of ", missing.size(), " evaluations")); });
+  }
+
+  static void evaluate(const std::vector<const study_evaluation*>& all, std::size_t at_once, study_result& result,
+                       const std::function<void()>& done) {
+    std::vector<own_command> commands;
+    for (const auto* one : all) {
+      std::filesystem::create_directories(one->folder.parent_path());
+      own_command command{one->command, log_of(*one)};
+      if (!one->is_bench) command.arguments.insert(command.arguments.end(), {"--output", one->folder.string()});
+      commands.push_back(std::move(command));
+    }
+    run_own_commands(commands, at_once, [&](std::size_t index) {
+      result.add_evaluation(*all[index]);
+      done();
     });
   }
 
@@ -150,7 +173,7 @@ class study_command final : public command {
         const auto count = std::count_if(cell.evaluations.begin(), cell.evaluations.end(),
                                          [&](const auto& one) { return result.scores(one) != nullptr; });
         out.write(message(cell.name, '\t', result.is_trained() ? "trained" : "not trained", '\t', count, " of ",
-                          cell.evaluations.size(), " translations\n"));
+                          cell.evaluations.size(), " evaluations\n"));
       }
       if (!commands_) continue;
       if (!result.is_trained()) out.write(shell_command(cell.train) + '\n');

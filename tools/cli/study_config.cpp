@@ -67,9 +67,19 @@ study_model read_model(const io::json_object& from) {
 }
 
 study_measure read_measure(const io::json_object& from) {
-  from.check_names({"name", "title", "translate", "waits"});
-  study_measure out{name_of(from), {}, from.texts("translate"), numbers(from, "waits", 1)};
+  from.check_names({"name", "title", "translate", "bench", "waits", "prefill"});
+  study_measure out{name_of(from),
+                    {},
+                    from.texts("translate"),
+                    from.texts("bench"),
+                    numbers(from, "waits", 1),
+                    numbers(from, "prefill", 1)};
   out.title = from.text_or("title", out.name);
+  const bool whole = out.bench.empty()
+                         ? out.prefill.empty() && !out.translate.empty()
+                         : out.prefill.size() == std::max<std::size_t>(1, out.waits.size()) && out.translate.empty();
+  expect<format_error>(whole, from.source_name(), ": ", from.path_to("bench"),
+                       ": expected either translate, or bench and as many numbers in prefill as in waits");
   return out;
 }
 
@@ -181,7 +191,7 @@ study_config read_study(const std::string& path) {
   const auto document = io::read_json_file(path, most_bytes);
   const io::json_object from(document.root());
   from.check_names(
-      {"title", "text", "results", "work", "pairs", "models", "measures", "tables", "figures", "efficiency"});
+      {"title", "text", "results", "work", "pairs", "models", "measures", "rounds", "tables", "figures", "efficiency"});
   study_config out;
   out.path = path;
   out.title = from.text("title");
@@ -191,6 +201,8 @@ study_config read_study(const std::string& path) {
   out.pairs = list_of(from, "pairs", read_pair);
   out.models = list_of(from, "models", read_model);
   out.measures = list_of(from, "measures", read_measure);
+  out.rounds = from.integer_or("rounds", 1);
+  expect<format_error>(out.rounds >= 1, path, ": rounds: expected at least 1, found ", out.rounds);
   out.tables = list_of(from, "tables", read_table);
   out.figures = list_of(from, "figures", read_figure);
   out.efficiency = list_of(from, "efficiency", read_efficiency);

@@ -34,12 +34,14 @@ struct study_model {
   std::vector<std::int64_t> waits;     ///< k of wait-k; none: the plan reads all first
 };
 
-/// Translations whose time and rows are measured, one after another, with all threads.
+/// Translations, or passes over so many rows, whose time is measured: one after another, with all threads.
 struct study_measure {
   std::string name;
   std::string title;
-  std::vector<std::string> translate;  ///< options, model and source among them
+  std::vector<std::string> translate;  ///< options of `runnel translate`, model and source among them
+  std::vector<std::string> bench;      ///< instead: options of `runnel bench`, the model among them
   std::vector<std::int64_t> waits;
+  std::vector<std::int64_t> prefill;  ///< rows that bench sends through at once, one number for each wait
 };
 
 /// Rows of models, columns of waits; of each pair one.
@@ -77,6 +79,7 @@ struct study_config {
   std::vector<study_pair> pairs;
   std::vector<study_model> models;
   std::vector<study_measure> measures;
+  std::int64_t rounds = 1;  ///< how often all measures are taken, by turns; medians are shown
   std::vector<study_table> tables;
   std::vector<study_figure> figures;
   std::vector<study_efficiency> efficiency;

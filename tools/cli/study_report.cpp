@@ -305,11 +305,11 @@ class report_writer {
     const auto waits = first.waits.empty() ? std::vector<std::int64_t>{0} : first.waits;
     for (const auto wait : waits) {
       const json* against = numbers_.find(first.name, "", wait);
-      std::string html =
-          message("<caption>", wait == 0 ? std::string("all read first") : message("k = ", wait),
-                  "</caption><tr><th></th><th>tokens</th><th>rows</th><th>passes</th><th>seconds</th><th>rows/s</th>"
-                  "<th>tokens/s</th><th>rows a token, times<br>",
-                  escaped_for_xml(first.title), "</th><th>time a token,<br>times it</th></tr>\n");
+      std::string html = message("<caption>", wait == 0 ? std::string("all read first") : message("k = ", wait),
+                                 "</caption><tr><th></th><th>tokens</th><th>rows</th><th>passes</th><th>rows<br>a "
+                                 "pass</th><th>seconds</th><th>rows/s</th>"
+                                 "<th>tokens/s</th><th>rows a token, times<br>",
+                                 escaped_for_xml(first.title), "</th><th>time a token,<br>times it</th></tr>\n");
       for (const auto& name : table.measures) {
         html += element("tr", efficiency_row(study_.measure(name), numbers_.find(name, "", wait), against));
       }
@@ -338,11 +338,13 @@ class report_writer {
     const auto cell = [&](const std::string& text) { cells += "<td>" + text + "</td>"; };
     if (of == nullptr) return cells + "<td>&ndash;</td>";
     const work took(*of);
-    cell(fixed(took.tokens, 0));
+    cell(took.tokens > 0 ? fixed(took.tokens, 0) : std::string("&ndash;"));
     cell(fixed(took.rows, 0));
     cell(fixed(took.passes, 0));
-    cell(fixed(took.seconds, 2));
+    cell(ratio(took.rows, took.passes, 1));
+    cell(fixed(took.seconds, took.seconds < 0.1 ? 5 : 2));
     cell(ratio(took.rows, took.seconds, 0));
+    if (took.tokens <= 0) return cells;
     cell(ratio(took.tokens, took.seconds, 1));
     if (against == nullptr) return cells;
     const work other(*against);
@@ -367,7 +369,9 @@ class report_writer {
       }
       std::string text = cell.train.empty() ? std::string() : shell_command(cell.train) + '\n';
       for (const auto& one : cell.evaluations) {
-        text += message(shell_command(one.command), " --output ", shell_word(one.folder.string()), '\n');
+        text += shell_command(one.command);
+        if (!one.is_bench) text += " --output " + shell_word(one.folder.string());
+        text += '\n';
       }
       add(element("details", element("summary", escaped_for_xml(about)) + element("pre", escaped_for_xml(text))));
     }

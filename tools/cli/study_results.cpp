@@ -15,6 +15,7 @@
 
 #include "console.hpp"
 #include "instance_log.hpp"
+#include "median.hpp"
 #include "model_file.hpp"
 #include "options.hpp"
 #include "scores.hpp"
@@ -122,14 +123,20 @@ study_cell cell_of(const study_config& study, const study_model& model, std::int
 study_cell cell_of(const study_config& study, const study_measure& measure) {
   study_cell out;
   out.name = measure.name;
-  out.at_once = 1;
+  out.rounds = study.rounds;
+  out.is_timed = true;
+  const bool is_bench = !measure.bench.empty();
   const auto waits = measure.waits.empty() ? std::vector<std::int64_t>{0} : measure.waits;
-  for (const auto wait : waits) {
-    std::vector<std::string> command{"translate"};
-    for (const auto& option : measure.translate) command.push_back(filled(option, study, 0));
-    if (wait != 0) command.insert(command.end(), {"-k", message(wait)});
+  for (std::size_t i = 0; i < waits.size(); ++i) {
+    std::vector<std::string> command{is_bench ? "bench" : "translate"};
+    for (const auto& option : is_bench ? measure.bench : measure.translate) command.push_back(filled(option, study, 0));
+    if (is_bench) {
+      command.insert(command.end(), {"-p", message(measure.prefill[i]), "-n", "0", "-d", "0", "-o", "json"});
+    } else if (waits[i] != 0) {
+      command.insert(command.end(), {"-k", message(waits[i])});
+    }
     out.uses = value_after(command, "-m");
-    out.evaluations.push_back({"", wait, std::move(command), folder_of(study, out.name, "", wait)});
+    out.evaluations.push_back({"", waits[i], std::move(command), folder_of(study, out.name, "", waits[i]), is_bench});
   }
   return out;
 }
@@ -166,7 +173,38 @@ json add_sentence(json sum, const json& line) {
   return sum;
 }
 
+/// A translation's scores, rows and time, from its log.
+json figures_of_translation(const study_evaluation& one) {
+  const auto log = one.folder / "instances.log";
+  score_options how;
+  how.computation_aware = true;
+  how.unit_ms = source_word_ms;
+  json out;
+  out["scores"] = json::parse(to_json(compute_scores(read_instance_log(log).lines, how), how));
+  out["rows"] = json::object();
+  out["computed_s"] = 0.0;
+  out.update(lines_of(log, add_sentence));
+  return out;
+}
+
+/// One pass and its time, from what bench printed.
+json figures_of_bench(const study_evaluation& one) {
+  const auto path = log_of(one);
+  const auto text = read_all(path.string());
+  const auto begin = std::min(text.find('{'), text.size());
+  const auto all = json::parse(text.substr(begin), nullptr, false);
+  const json none;
+  const auto& list = all.is_object() && all.contains("benchmarks") ? all["benchmarks"] : none;
+  expect<format_error>(list.is_array() && list.size() == 1 && list[0].contains("tokens"), path.string(),
+                       ": expected one figure of runnel bench");
+  return {{"scores", json::object()},
+          {"rows", {{"source", list[0]["tokens"]}, {"passes", 1}}},
+          {"computed_s", list[0].value("median_ns", 0.0) / 1e9}};
+}
+
 }  // namespace
+
+std::filesystem::path log_of(const study_evaluation& one) { return one.folder.string() + ".txt"; }
 
 std::string cell_name(const study_model& model, std::int64_t seed) { return message(model.name, "-s", seed); }
 
@@ -207,9 +245,10 @@ void study_result::check() const {
     expect<format_error>(good, path_.string(), ": expected ", what, ", found ", found.dump());
   };
   const auto is_text = [](const json& in, const char* key) { return !in.contains(key) || in[key].is_string(); };
-  const auto numbers = [](const json& in) {
-    return in.is_object() && std::all_of(in.begin(), in.end(), [](const json& one) { return one.is_number(); });
+  const auto all_numbers = [](const json& in) {
+    return std::all_of(in.begin(), in.end(), [](const json& one) { return one.is_number(); });
   };
+  const auto numbers = [&](const json& in) { return in.is_object() && all_numbers(in); };
   need(is_text(json_, "command") && is_text(json_, "weights"), "command and weights as text", json_);
   if (json_.contains("made_from")) need(json_["made_from"].is_object(), "made_from as an object", json_["made_from"]);
   if (json_.contains("training")) need(numbers(json_["training"]), "training as numbers", json_["training"]);
@@ -220,6 +259,10 @@ void study_result::check() const {
                        one["scores"].is_object() && one.contains("rows") && numbers(one["rows"]) &&
                        one.contains("computed_s") && one["computed_s"].is_number();
     need(whole, "evaluations with command, scores, rows and computed_s", one);
+    if (one.contains("samples_s")) {
+      const auto& samples = one["samples_s"];
+      need(samples.is_array() && all_numbers(samples), "samples_s as a list of numbers", samples);
+    }
   }
 }
 
@@ -230,6 +273,16 @@ bool study_result::is_of(const std::filesystem::path& path) const {
 bool study_result::is_trained() const { return cell_.train.empty() || json_.contains("training"); }
 
 const nlohmann::ordered_json* study_result::scores(const study_evaluation& one) const {
+  return rounds(one) >= cell_.rounds ? find(one) : nullptr;
+}
+
+std::int64_t study_result::rounds(const study_evaluation& one) const {
+  const auto* done = find(one);
+  if (done == nullptr) return 0;
+  return done->contains("samples_s") ? static_cast<std::int64_t>((*done)["samples_s"].size()) : 1;
+}
+
+const nlohmann::ordered_json* study_result::find(const study_evaluation& one) const {
   for (const auto& done : json_["evaluations"]) {
     if (done.value("command", std::string()) == shell_command(one.command)) return &done;
   }
@@ -248,20 +301,23 @@ void study_result::add_training() {
 }
 
 void study_result::add_evaluation(const study_evaluation& one) {
-  const auto log = one.folder / "instances.log";
-  score_options how;
-  how.computation_aware = true;
-  how.unit_ms = source_word_ms;
   json found{{"pair", one.pair}, {"wait", one.wait}, {"command", shell_command(one.command)}};
-  found["scores"] = json::parse(to_json(compute_scores(read_instance_log(log).lines, how), how));
-  found["rows"] = json::object();
-  found["computed_s"] = 0.0;
-  found.update(lines_of(log, add_sentence));
+  found.update(one.is_bench ? figures_of_bench(one) : figures_of_translation(one));
+  if (cell_.rounds > 1) {
+    std::vector<double> samples{found["computed_s"].get<double>()};
+    const auto* before = find(one);
+    if (before != nullptr && before->contains("samples_s")) {
+      const auto known = (*before)["samples_s"].get<std::vector<double>>();
+      samples.insert(samples.begin(), known.begin(), known.end());
+    }
+    found["computed_s"] = median(samples);
+    found["samples_s"] = samples;
+  }
   auto& list = json_["evaluations"];
   // In the order of the study, whichever was done first; what the study does not ask for any more goes.
   json ordered = json::array();
   for (const auto& wanted : cell_.evaluations) {
-    const auto* known = scores(wanted);
+    const auto* known = find(wanted);
     if (shell_command(wanted.command) == shell_command(one.command)) {
       ordered.push_back(found);
     } else if (known != nullptr) {

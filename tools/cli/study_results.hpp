@@ -22,7 +22,11 @@ struct study_evaluation {
   std::int64_t wait = 0;  ///< 0: reads all first
   std::vector<std::string> command;
   std::filesystem::path folder;  ///< for the command's --output
+  bool is_bench = false;         ///< a pass of `runnel bench`, which prints its figures
 };
+
+/// Where what an evaluation prints is kept.
+[[nodiscard]] std::filesystem::path log_of(const study_evaluation& one);
 
 /// One result file: of a model and seed, or of a measure.
 struct study_cell {
@@ -32,7 +36,8 @@ struct study_cell {
   std::string uses;                ///< the model that training starts from, or that is measured; may be empty
   std::filesystem::path output;    ///< what training makes
   std::vector<study_evaluation> evaluations;
-  std::size_t at_once = 0;  ///< evaluations that run together; 0: one a processor
+  std::int64_t rounds = 1;  ///< how often each evaluation is done
+  bool is_timed = false;    ///< evaluations run one after another, by turns with those of other timed cells
 };
 
 /// The cells of a study in their order: all models with their first seed, all with their second, ...; then measures.
@@ -49,18 +54,22 @@ class study_result {
   [[nodiscard]] bool is_trained() const;
   /// Whether the model at `path` is the one that was trained, as far as that is known.
   [[nodiscard]] bool is_of(const std::filesystem::path& path) const;
-  /// The scores of an evaluation, or nothing while it is not done.
+  /// How often an evaluation was done.
+  [[nodiscard]] std::int64_t rounds(const study_evaluation& one) const;
+  /// The scores of an evaluation, or nothing while it is not done as often as it has to be.
   [[nodiscard]] const nlohmann::ordered_json* scores(const study_evaluation& one) const;
   [[nodiscard]] bool is_complete() const;
   [[nodiscard]] const nlohmann::ordered_json& all() const noexcept { return json_; }
 
   /// Notes what training took, from its metrics, and what model came of it; writes the file.
   void add_training();
-  /// Notes scores, rows and times from the log that the evaluation wrote into its folder; writes the file.
+  /// Notes scores, rows and times from what the evaluation wrote into its folder, or beside it; writes the file. Of
+  /// several rounds the time is the median.
   void add_evaluation(const study_evaluation& one);
 
  private:
   void check() const;
+  [[nodiscard]] const nlohmann::ordered_json* find(const study_evaluation& one) const;
   void write() const;
 
   const study_cell& cell_;
