@@ -98,6 +98,9 @@ class study_folder {
         {"models", {model("group", "group-streaming", {1, 2}), model("interleaved", "interleaved", {1})}},
         {"measures", {measure, prefill}},
         {"rounds", 2},
+        {"claims",
+         {{{"text", "More <context>"}, {"paper", "+1"}, {"better", "group"}, {"worse", "interleaved"}},
+          {{"text", "Nothing"}, {"paper", "0"}, {"better", "group"}, {"worse", "group"}, {"within", 0.5}}}},
         {"tables", {{{"title", "Table 1"}, {"models", {"group", "interleaved"}}, {"against", "interleaved"}}}},
         {"figures", {{{"name", "curve"}, {"title", "Figure 4"}, {"models", {"group", "interleaved"}}}}},
         {"efficiency", {{{"title", "Efficiency"}, {"measures", {"fast", "rows"}}, {"against", "fast"}}}}};
@@ -159,7 +162,8 @@ TEST_CASE("a study trains, translates, and reports; what is there is not done ag
   CHECK(holds(pass["command"].get<std::string>(), "-p 12 -n 0 -d 0 -o json"));
   const auto report = at.file("results/index.html");
   for (const char* part : {"A study &amp; its &lt;report&gt;", "What was asked.", "Plan &lt;group-streaming&gt;",
-                           "k = 1", "BLEU less that of Plan &lt;interleaved&gt;", "4 steps", "rows/s"}) {
+                           "k = 1", "BLEU less that of Plan &lt;interleaved&gt;", "4 steps", "rows/s",
+                           "More &lt;context&gt;", "0 of 2</small></td><td>yes</td>"}) {
     CAPTURE(std::string(part));
     CHECK(holds(report, part));
   }
@@ -290,6 +294,8 @@ TEST_CASE("studies that make no sense are refused") {
       "two results are called 'group-s2'", 2);
   refused([](json& study) { study["measures"][1]["prefill"] = {1, 2}; }, "either translate, or bench", 1);
   refused([](json& study) { study["measures"][1]["translate"] = {"-m", "demo"}; }, "either translate, or bench", 1);
+  refused([](json& study) { study["claims"][0]["worse"] = "none"; }, "no model is called 'none'", 2);
+  refused([](json& study) { study["claims"][1]["within"] = -1; }, "claims[1].within: expected 0 or more", 1);
   refused([](json& study) { study["rounds"] = 0; }, "rounds: expected at least 1", 1);
   refused([](json& study) { study["figures"][0]["x"] = "Laal"; }, "figures[0].x: expected one of BLEU", 1);
   refused([](json& study) { study["tables"][0]["models"] = {"none"}; }, "no model is called 'none'", 2);

@@ -233,19 +233,21 @@ class bench_command final : public command {
     for (const index_t n : decode) repeat(message("tg", n), threads, n, 1, [&] { bench.decode(n); });
     if (depth_ == 0) return;
     bench.prepare_steps(depth_);
-    constexpr int steps = 8;  // a step alone is too short to be timed well
+    constexpr int steps = 8;  // enough for a 95th percentile
     repeat(message("stream 3+2 @ ", depth_), threads, 2, steps, [&] { bench.step(); });
   }
 
-  /// Times `work`, `inner` times in a row for each repetition.
+  /// Times `work`, `inner` times for each repetition.
   void repeat(const std::string& test, int threads, index_t tokens, int inner, const std::function<void()>& work) {
     measurement one{test, threads, tokens, {}};
     for (std::int64_t i = 0; i <= repetitions_; ++i) {
       interrupts::instance().check();
       progress_.show(message(test, ", ", threads, threads == 1 ? " thread, " : " threads, ", i, " of ", repetitions_));
-      const double begin = seconds_now();
-      for (int j = 0; j < inner; ++j) work();
-      if (i > 0) one.seconds.push_back((seconds_now() - begin) / inner);
+      for (int j = 0; j < inner; ++j) {
+        const double begin = seconds_now();
+        work();
+        if (i > 0) one.seconds.push_back(seconds_now() - begin);
+      }
     }
     measured_.push_back(std::move(one));
   }
@@ -286,6 +288,7 @@ class bench_command final : public command {
                                    {"tokens", one.tokens},
                                    {"median_ns", std::llround(median(one.seconds) * 1e9)},
                                    {"mad_ns", std::llround(deviation(one.seconds) * 1e9)},
+                                   {"p95_ns", std::llround(percentile(one.seconds, 0.95) * 1e9)},
                                    {"median_tokens_per_s", median(one.rates())},
                                    {"mad_tokens_per_s", deviation(one.rates())},
                                    {"samples_ns", samples}});

@@ -89,6 +89,16 @@ study_table read_table(const io::json_object& from) {
           std::string(from.text_or("against", ""))};
 }
 
+study_claim read_claim(const io::json_object& from) {
+  from.check_names({"text", "paper", "better", "worse", "within"});
+  study_claim out{std::string(from.text("text")), std::string(from.text("paper")), std::string(from.text("better")),
+                  std::string(from.text("worse"))};
+  out.within = from.number_or("within", 0);
+  expect<format_error>(out.within >= 0, from.source_name(), ": ", from.path_to("within"),
+                       ": expected 0 or more points, found ", out.within);
+  return out;
+}
+
 std::string score_name(const io::json_object& from, std::string_view key, std::string_view otherwise) {
   constexpr std::array known{"BLEU", "chrF2", "chrF2++", "WER",     "CER",   "AL",    "LAAL",
                              "AP",   "DAL",   "AL_CA",   "LAAL_CA", "AP_CA", "DAL_CA"};
@@ -148,6 +158,10 @@ void check(const study_config& study) {
     for (const auto& name : table.models) static_cast<void>(study.model(name));
     if (!table.against.empty()) static_cast<void>(study.model(table.against));
   }
+  for (const auto& claim : study.claims) {
+    static_cast<void>(study.model(claim.better));
+    static_cast<void>(study.model(claim.worse));
+  }
   for (const auto& figure : study.figures) {
     for (const auto& name : figure.models) static_cast<void>(study.model(name));
   }
@@ -190,8 +204,8 @@ const study_measure& study_config::measure(const std::string& name) const {
 study_config read_study(const std::string& path) {
   const auto document = io::read_json_file(path, most_bytes);
   const io::json_object from(document.root());
-  from.check_names(
-      {"title", "text", "results", "work", "pairs", "models", "measures", "rounds", "tables", "figures", "efficiency"});
+  from.check_names({"title", "text", "results", "work", "pairs", "models", "measures", "rounds", "claims", "tables",
+                    "figures", "efficiency"});
   study_config out;
   out.path = path;
   out.title = from.text("title");
@@ -203,6 +217,7 @@ study_config read_study(const std::string& path) {
   out.measures = list_of(from, "measures", read_measure);
   out.rounds = from.integer_or("rounds", 1);
   expect<format_error>(out.rounds >= 1, path, ": rounds: expected at least 1, found ", out.rounds);
+  out.claims = list_of(from, "claims", read_claim);
   out.tables = list_of(from, "tables", read_table);
   out.figures = list_of(from, "figures", read_figure);
   out.efficiency = list_of(from, "efficiency", read_efficiency);

@@ -52,6 +52,15 @@ struct study_table {
   std::string against;  ///< of which model the differences are shown; may be empty
 };
 
+/// What the paper says of two models, to be held against what came out.
+struct study_claim {
+  std::string text;
+  std::string paper;  ///< its figures
+  std::string better;
+  std::string worse;
+  double within = 0;  ///< more than 0: none is better, they differ by at most so many points
+};
+
 /// Curves of models, of each pair one picture.
 struct study_figure {
   std::string name;  ///< of its files
@@ -80,6 +89,7 @@ struct study_config {
   std::vector<study_model> models;
   std::vector<study_measure> measures;
   std::int64_t rounds = 1;  ///< how often all measures are taken, by turns; medians are shown
+  std::vector<study_claim> claims;
   std::vector<study_table> tables;
   std::vector<study_figure> figures;
   std::vector<study_efficiency> efficiency;

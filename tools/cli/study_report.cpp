@@ -126,6 +126,7 @@ class report_writer {
     add(element("h1", escaped_for_xml(study_.title)));
     for (const auto& one : study_.text) add(element("p", escaped_for_xml(one)));
     add_state();
+    add_claims();
     for (const auto& one : study_.tables) add_table(one);
     for (const auto& one : study_.figures) add_figure(one);
     for (const auto& one : study_.efficiency) add_efficiency(one);
@@ -155,6 +156,7 @@ class report_writer {
         "caption { text-align: left; font-weight: bold; padding: 0.3rem 0; }\n"
         "small { color: #666; }\n"
         ".agree { background: #e6f2e6; }\n"
+        ".claims td { white-space: normal; text-align: left; vertical-align: top; }\n"
         "figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }\n"
         "pre { background: #f5f5f5; padding: 0.6rem; overflow-x: auto; font-size: 13px; }\n"
         "</style></head><body>\n",
@@ -168,6 +170,60 @@ class report_writer {
     if (complete == numbers_.cells().size()) return;
     add(element("p", message("<b>", complete, " of ", numbers_.cells().size(),
                              " results are there; the study is not finished.</b>")));
+  }
+
+  void add_claims() {
+    if (study_.claims.empty()) return;
+    add(element("h2", "What the paper says, and what came out here"));
+    add(element("p",
+                "The difference in score points between two models, over all pairs and waits that both have: the mean, "
+                "in brackets the lowest and highest of these (means of seeds), and how many have the mean's sign. A "
+                "claim holds if all differences have its sign, or none is larger than it allows; mostly, if three in "
+                "four do."));
+    std::string html = "<tr><th>claim</th><th>in the paper</th><th>here</th><th>holds</th></tr>\n";
+    for (const auto& one : study_.claims) {
+      const auto by = differences_of(one);
+      html += element("tr", message("<td>", escaped_for_xml(one.text), "</td><td>", escaped_for_xml(one.paper),
+                                    "</td><td>", as_difference(by), "</td><td>", verdict(one, by), "</td>"));
+    }
+    add(element("table", html, "class=\"claims\""));
+  }
+
+  /// By how much the first model of a claim is the better one, at each pair and wait that both have.
+  [[nodiscard]] spread differences_of(const study_claim& claim) const {
+    const auto &better = study_.model(claim.better), &worse = study_.model(claim.worse);
+    spread out;
+    for (const auto& pair : study_.pairs) {
+      for (const auto wait : waits_of({&better})) {
+        const auto by = numbers_.differences(better, worse, pair, wait);
+        if (!by.values.empty()) out.values.push_back(pair.is_speech ? -by.mean() : by.mean());
+      }
+    }
+    return out;
+  }
+
+  [[nodiscard]] static std::size_t count_signed(const spread& of, bool positive) {
+    return static_cast<std::size_t>(std::count_if(of.values.begin(), of.values.end(),
+                                                  [&](double value) { return positive ? value > 0 : value < 0; }));
+  }
+
+  [[nodiscard]] static std::string as_difference(const spread& by) {
+    if (by.values.empty()) return "&ndash;";
+    return message(signed_number(by.mean()), " <small>[", signed_number(by.low()), ", ", signed_number(by.high()),
+                   "]; ", count_signed(by, by.mean() > 0), " of ", by.values.size(), "</small>");
+  }
+
+  [[nodiscard]] static std::string verdict(const study_claim& claim, const spread& by) {
+    const std::size_t all = by.values.size();
+    if (all == 0) return "&ndash;";
+    const std::size_t holds =
+        claim.within > 0
+            ? static_cast<std::size_t>(std::count_if(by.values.begin(), by.values.end(),
+                                                     [&](double one) { return std::fabs(one) <= claim.within; }))
+            : count_signed(by, true);
+    if (holds == all) return "yes";
+    if (4 * holds >= 3 * all) return "mostly";
+    return claim.within == 0 && 4 * holds <= all ? "no, the contrary" : "no";
   }
 
   [[nodiscard]] std::vector<const study_model*> models(const std::vector<std::string>& names) const {

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <cstddef>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <runnel/stream/load.hpp>
+#include <runnel/stream/session_batch.hpp>
+
+#include "compute_modes.hpp"
+#include "support.hpp"
+
+/// \file
+/// Sentences translated while they are read, so many at a time: a session for each, their passes run together.
+
+namespace {
+
+using namespace runnel;
+using benchmarks::parameters;
+using benchmarks::vary;
+
+struct setup {
+  std::string model;
+  std::string compute;
+  index_t sessions = 1;
+  index_t wait = 3;
+  int threads = 1;
+
+  [[nodiscard]] std::string name() const {
+    return "sessions/" + std::filesystem::path(model).stem().string() + "/compute:" + compute +
+           "/wait:" + std::to_string(wait) + "/sessions:" + std::to_string(sessions) +
+           "/threads:" + std::to_string(threads);
+  }
+};
+
+/// Sentences, their words apart.
+std::vector<std::vector<std::string>> read_sentences() {
+  std::ifstream in(RUNNEL_SENTENCES);
+  std::vector<std::vector<std::string>> all;
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    auto& sentence = all.emplace_back();
+    for (std::string word; words >> word;) sentence.push_back(word);
+  }
+  if (all.empty()) parameters::fail(std::string("cannot read ") + RUNNEL_SENTENCES);
+  return all;
+}
+
+const stream::language_model& model_at(const std::string& path) {
+  static std::map<std::string, stream::language_model> known;
+  const auto found = known.find(path);
+  return found != known.end() ? found->second : known.emplace(path, stream::load_model(path)).first->second;
+}
+
+/// Keeps so many sessions busy: where one is done, the next sentence takes its place.
+class crowd {
+ public:
+  crowd(const stream::language_model& model, const setup& with) : model_(model), batch_(model.network, compute(with)) {
+    options_.when = stream::wait_k{static_cast<int>(with.wait)};
+    options_.compute = compute(with);
+    options_.max_tokens = 48;  // a model that was not trained to stream may not end
+    if (!model.format.languages.empty()) options_.instruction = model.format.languages.front().instruction;
+    for (index_t i = 0; i < with.sessions; ++i) begin();
+  }
+  crowd(const crowd&) = delete;
+  crowd& operator=(const crowd&) = delete;
+
+  /// One pass over what all sessions wait for, and the events that follow.
+  void step() {
+    const auto brought = batch_.step();
+    for (const auto& failure : brought.failures) std::rethrow_exception(failure.why);
+    for (const auto& one : brought.events) {
+      if (one.what.get_if<stream::token_event>() != nullptr) ++tokens_;
+    }
+    for (std::size_t i = 0; i < all_.size();) {
+      if (!all_[i]->done()) {
+        ++i;
+        continue;
+      }
+      rows_ += rows_of(*all_[i]);
+      batch_.leave(*all_[i]);
+      all_.erase(all_.begin() + static_cast<std::ptrdiff_t>(i));
+      begin();
+    }
+  }
+
+  [[nodiscard]] double tokens() const noexcept { return static_cast<double>(tokens_); }
+  [[nodiscard]] double rows() const noexcept {
+    index_t sum = rows_;
+    for (const auto& one : all_) sum += rows_of(*one);
+    return static_cast<double>(sum);
+  }
+
+ private:
+  static ops::eval_options compute(const setup& with) {
+    const auto mode = benchmarks::compute_mode_named(with.compute);
+    if (!mode) parameters::fail("unknown compute mode " + with.compute);
+    return {.threads = with.threads, .compute = *mode};
+  }
+
+  static index_t rows_of(const stream::session& one) noexcept {
+    const auto& count = one.counters();
+    return count.source_rows + count.target_rows + count.refed_rows + count.refreshed_rows;
+  }
+
+  void begin() {
+    static const auto sentences = read_sentences();
+    all_.push_back(std::make_unique<stream::session>(model_, options_));
+    for (const auto& word : sentences[next_++ % sentences.size()]) all_.back()->push(word);
+    all_.back()->finish();
+    batch_.join(*all_.back());
+  }
+
+  const stream::language_model& model_;
+  stream::session_options options_;
+  std::vector<std::unique_ptr<stream::session>> all_;
+  stream::session_batch batch_;
+  std::size_t next_ = 0;
+  index_t tokens_ = 0;
+  index_t rows_ = 0;
+};
+
+void measure(benchmark::State& state, const setup& with) {
+  crowd all(model_at(with.model), with);
+  while (all.tokens() < static_cast<double>(16 * with.sessions)) all.step();  // prompts are behind, lengths differ
+  const double tokens = all.tokens(), rows = all.rows();
+  for (auto _ : state) all.step();
+  const auto rate = [](double count) { return benchmark::Counter(count, benchmark::Counter::kIsRate); };
+  state.counters["tokens/s"] = rate(all.tokens() - tokens);
+  state.counters["rows/s"] = rate(all.rows() - rows);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  parameters given("Sentences translated while they are read, many at a time.", argc, argv);
+  std::vector<setup> all{setup{}};
+  vary(all, given.words("model", RUNNEL_DEMO_MODEL, "GGUF files or Hugging Face folders"), &setup::model);
+  vary(all, given.words("compute", "bf16", "the numbers in which products are taken"), &setup::compute);
+  vary(all, given.numbers("wait", "3", "k of wait-k"), &setup::wait);
+  vary(all, given.numbers("sessions", "1,8,32", "at a time"), &setup::sessions);
+  vary(all, given.numbers("threads", "1,2", "threads"), &setup::threads);
+  given.done();
+  benchmarks::run(all, measure);
+}
