@@ -132,6 +132,36 @@ TEST_CASE("a GGUF file becomes a Hugging Face folder and a GGUF file again: equa
   }
 }
 
+TEST_CASE("a chat format of a model's own goes along, from folder to file and back") {
+  const scratch_folder scratch;
+  const std::string folder = (scratch / "model").string(), file = (scratch / "model.gguf").string(),
+                    back = (scratch / "back").string(), copy = (scratch / "copy").string();
+  quantize(tiny_model(), folder, "f32");
+  const std::string format = R"({"name": "mine", "source_prefix": "{instruction}: ", "target_prefix": "\n"})";
+  write_text(scratch / "model" / "chat_format.json", format);
+  quantize(folder, file, "q8_0");
+  CHECK(gguf_file(file).string("runnel.chat_format") == format);
+  quantize(file, (scratch / "again.gguf").string(), "f32", {"--allow-requantize"});
+  quantize(file, back, "f32", {"--allow-requantize"});
+  quantize(folder, copy, "f32");
+  for (const auto& model : {folder, file, (scratch / "again.gguf").string(), back, copy}) {
+    CAPTURE(model);
+    const auto said = run({"inspect", "-m", model, "--json"});
+    CAPTURE(said.err);
+    REQUIRE(said.code == 0);
+    CHECK(nlohmann::json::parse(said.out)["chat_format"]["name"] == "mine");
+  }
+  CHECK(read_text(scratch / "back" / "chat_format.json") == format);
+
+  std::string bytes = read_text(file);
+  bytes.replace(bytes.find("\"mine\""), 6, "123456");
+  const auto broken = (scratch / "broken.gguf").string();
+  write_text(broken, bytes);
+  const auto said = run({"translate", "-m", broken, "--source", "-"});
+  CHECK(said.code == 1);
+  CHECK(said.err.find("broken.gguf: runnel.chat_format") != std::string::npos);
+}
+
 TEST_CASE("a folder becomes another with the same tokenizer files, in the type asked for") {
   const scratch_folder scratch;
   const auto folder = scratch / "model", half = scratch / "half";

@@ -99,11 +99,18 @@ class study_folder {
         {"measures", {measure, prefill}},
         {"rounds", 2},
         {"claims",
-         {{{"text", "More <context>"}, {"paper", "+1"}, {"better", "group"}, {"worse", "interleaved"}},
-          {{"text", "Nothing"}, {"paper", "0"}, {"better", "group"}, {"worse", "group"}, {"within", 0.5}}}},
+         {{{"text", "More <context>"},
+           {"paper", "+1"},
+           {"model", "group"},
+           {"against", "interleaved"},
+           {"better", true}},
+          {{"text", "Equal"}, {"paper", "0"}, {"model", "group"}, {"against", "interleaved"}, {"within", 0.5}},
+          {{"text", "No gain"}, {"paper", "0"}, {"model", "group"}, {"against", "interleaved"}, {"gains_at_most", 0.5}},
+          {{"text", "No loss"}, {"paper", "0"}, {"model", "group"}, {"against", "interleaved"}, {"loses_at_most", 0}}}},
         {"tables", {{{"title", "Table 1"}, {"models", {"group", "interleaved"}}, {"against", "interleaved"}}}},
         {"figures", {{{"name", "curve"}, {"title", "Figure 4"}, {"models", {"group", "interleaved"}}}}},
-        {"efficiency", {{{"title", "Efficiency"}, {"measures", {"fast", "rows"}}, {"against", "fast"}}}}};
+        {"efficiency",
+         {{{"title", "Efficiency"}, {"measures", {"fast", "rows"}}, {"against", "fast"}, {"prefill", "rows"}}}}};
   }
 
   [[nodiscard]] outcome run_study(const strings& more = {}) const {
@@ -161,9 +168,9 @@ TEST_CASE("a study trains, translates, and reports; what is there is not done ag
   CHECK(pass["computed_s"].get<double>() > 0);
   CHECK(holds(pass["command"].get<std::string>(), "-p 12 -n 0 -d 0 -o json"));
   const auto report = at.file("results/index.html");
-  for (const char* part : {"A study &amp; its &lt;report&gt;", "What was asked.", "Plan &lt;group-streaming&gt;",
-                           "k = 1", "BLEU less that of Plan &lt;interleaved&gt;", "4 steps", "rows/s",
-                           "More &lt;context&gt;", "0 of 2</small></td><td>yes</td>"}) {
+  for (const char* part :
+       {"A study &amp; its &lt;report&gt;", "What was asked.", "Plan &lt;group-streaming&gt;", "k = 1",
+        "BLEU less that of Plan &lt;interleaved&gt;", "4 steps", "rows/s", "More &lt;context&gt;", "of bench's"}) {
     CAPTURE(std::string(part));
     CHECK(holds(report, part));
   }
@@ -190,6 +197,65 @@ TEST_CASE("a study that has changed does anew what it concerns, and nothing else
   const auto commands = at.run_study({"--commands", "--only", "group-s1"}).out;
   CHECK(commands.starts_with("runnel translate -m "));
   CHECK(std::count(commands.begin(), commands.end(), '\n') == 1);
+  CHECK(holds(commands, " --output "));
+}
+
+TEST_CASE("what a result was made of is made again where it is gone, and what hangs on another model is done anew") {
+  const study_folder at;
+  REQUIRE(at.run_study({"--only", "group-s1"}).code == 0);
+  REQUIRE(at.run_study({"--only", "fast"}).code == 0);
+  const auto before = at.file("results/group-s1.json");
+  std::filesystem::remove_all(at.folder() / "work");
+  std::filesystem::remove(at.folder() / "results/fast.json");
+  CHECK(holds(at.run_study({"--list"}).out, "fast\ttrained\t0 of 1"));
+  const auto again = at.run_study({"--only", "fast"});
+  CAPTURE(again.err);
+  CHECK(again.code == 0);
+  CHECK(at.has("work/group-s1/model/config.json"));
+  CHECK(json::parse(at.file("results/group-s1.json"))["evaluations"] == json::parse(before)["evaluations"]);
+  CHECK(json::parse(at.file("results/fast.json"))["made_from"]["uses"] == json::parse(before)["weights"]);
+
+  // The same result with another model: its evaluations and what was measured with the old one go.
+  auto other = json::parse(before);
+  other["weights"] = "1";
+  write_text(at.path("results/group-s1.json"), other.dump());
+  CHECK(holds(at.run_study({"--list"}).out, "fast\ttrained\t0 of 1"));
+  std::filesystem::remove_all(at.folder() / "work");
+  REQUIRE(at.run_study({"--only", "fast"}).code == 0);
+  CHECK(json::parse(at.file("results/group-s1.json"))["weights"] == json::parse(before)["weights"]);
+  CHECK(json::parse(at.file("results/group-s1.json"))["evaluations"].size() == 2);
+}
+
+TEST_CASE("claims are held against each pair, wait and seed") {
+  const study_folder at;
+  REQUIRE(at.run_study({"--only", "-s1"}).code == 0);
+  const auto group = json::parse(at.file("results/group-s1.json"));
+  const auto verdicts = [&](double first, double second) {
+    auto changed = json::parse(at.file("results/interleaved-s1.json"));
+    changed["evaluations"][0]["scores"]["BLEU"] = 20;
+    changed["evaluations"][1]["scores"]["BLEU"] = 20;
+    write_text(at.path("results/interleaved-s1.json"), changed.dump());
+    changed = group;
+    changed["evaluations"][0]["scores"]["BLEU"] = 20 + first;
+    changed["evaluations"][1]["scores"]["BLEU"] = 20 + second;
+    write_text(at.path("results/group-s1.json"), changed.dump());
+    REQUIRE(at.run_study({"--report"}).code == 0);
+    const auto page = at.file("results/index.html");
+    strings out;
+    for (const char* text : {"More &lt;context&gt;", "Equal", "No gain", "No loss"}) {
+      const auto row = page.find(std::string("<td>") + text);
+      REQUIRE(row != std::string::npos);
+      const auto end = page.find("</td></tr>", row), begin = page.rfind("<td>", end) + 4;
+      out.push_back(page.substr(begin, end - begin));
+    }
+    CHECK(holds(page, "[+0.25, +0.50]") == (first == 0.25 && second == 0.5));
+    return out;
+  };
+  CHECK(verdicts(0.25, 0.5) == strings{"yes", "yes", "yes", "yes"});
+  CHECK(verdicts(1, 2) == strings{"yes", "no", "no", "yes"});
+  CHECK(verdicts(-1, 2) == strings{"undecided", "no", "no", "no"});
+  CHECK(verdicts(-1, -2) == strings{"no, the contrary", "no", "yes", "no"});
+  CHECK(verdicts(0, 0) == strings{"undecided", "yes", "yes", "yes"});
 }
 
 TEST_CASE("a study that fails says which command did, and keeps what is done") {
@@ -236,7 +302,10 @@ TEST_CASE("a study takes nothing for done that another recipe or model gave") {
   const auto strange = at.run_study({"--only", "group-s1"});
   CHECK(strange.code == 1);
   CHECK(holds(strange.err, "is not the model of the results of group-s1"));
-  CHECK(holds(at.run_study({"--list"}).out, "fast\ttrained\t0 of 1"));
+  std::filesystem::remove(at.folder() / "results/fast.json");
+  const auto measured = at.run_study({"--only", "fast"});
+  CHECK(measured.code == 1);
+  CHECK(holds(measured.err, "is not the model of the results of group-s1"));
 }
 
 TEST_CASE("Ctrl-C lets the training of a study save where it is") {
@@ -294,14 +363,21 @@ TEST_CASE("studies that make no sense are refused") {
       "two results are called 'group-s2'", 2);
   refused([](json& study) { study["measures"][1]["prefill"] = {1, 2}; }, "either translate, or bench", 1);
   refused([](json& study) { study["measures"][1]["translate"] = {"-m", "demo"}; }, "either translate, or bench", 1);
-  refused([](json& study) { study["claims"][0]["worse"] = "none"; }, "no model is called 'none'", 2);
+  refused([](json& study) { study["claims"][0]["against"] = "none"; }, "no model is called 'none'", 2);
   refused([](json& study) { study["claims"][1]["within"] = -1; }, "claims[1].within: expected 0 or more", 1);
+  refused([](json& study) { study["claims"][0]["within"] = 1; }, "claims[0].better: expected one of", 1);
+  refused([](json& study) { study["claims"][0].erase("better"); }, "claims[0].better: expected one of", 1);
+  refused([](json& study) { study["efficiency"][0]["prefill"] = "none"; }, "no measure is called 'none'", 2);
   refused([](json& study) { study["rounds"] = 0; }, "rounds: expected at least 1", 1);
   refused([](json& study) { study["figures"][0]["x"] = "Laal"; }, "figures[0].x: expected one of BLEU", 1);
   refused([](json& study) { study["tables"][0]["models"] = {"none"}; }, "no model is called 'none'", 2);
   refused([](json& study) { study["efficiency"][0].erase("against"); }, "efficiency[0].against is missing", 1);
   write_text(at.path("study.json"), at.study().dump());
-  CHECK(at.run_study({"--only", "nobody"}).code == 2);
+  for (const auto& more : {strings{}, {"--list"}, {"--report"}, {"--commands"}}) {
+    strings all{"--only", "nobody"};
+    all.insert(all.end(), more.begin(), more.end());
+    CHECK(at.run_study(all).code == 2);
+  }
   std::filesystem::create_directories(at.folder() / "results");
   write_text(at.path("results/group-s1.json"), "[1");
   const auto broken = at.run_study({"--list"});

@@ -91,7 +91,7 @@ bool is_tokenizer_file(const std::filesystem::path& path) {
 constexpr std::array tokenizer_files{
     "tokenizer.json",    "tokenizer_config.json", "tokenizer.model",        "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja",   "generation_config.json", "vocab.json",
-    "merges.txt"};
+    "merges.txt",        "chat_format.json"};
 
 }  // namespace
 

@@ -4,11 +4,13 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include <runnel/io/atomic_file.hpp>
 #include <runnel/io/atomic_folder.hpp>
 #include <runnel/models/export.hpp>
 #include <runnel/models/quantize.hpp>
@@ -148,6 +150,8 @@ class quantize_command final : public command {
       copy_tokenizer(from, folder.path());
     } else {
       text::write_tokenizer_json(vocabulary, folder.path());
+      const std::span<const char> format(vocabulary.chat_format);
+      if (!format.empty()) io::write_file_atomically(folder.path() / "chat_format.json", std::as_bytes(format));
     }
     const models::special_ids ids{vocabulary.bos, vocabulary.padding, vocabulary.eos_ids};
     models::write_hugging_face(network, kind_.format, folder.path(), ids, exporting(model));

@@ -27,40 +27,52 @@ namespace runnel::cli {
 
 namespace {
 
+bool is_wanted(const study_cell& cell, const std::string& only) { return cell.name.find(only) != std::string::npos; }
+
 /// Does what of a study is not done.
 class study_run {
  public:
   study_run(const study_config& study, std::string only, std::size_t threads)
-      : study_(study), only_(std::move(only)), threads_(threads) {}
+      : study_(study), cells_(cells_of(study)), only_(std::move(only)), threads_(threads) {}
 
   /// Trains and translates what is missing, writes each result when it is known.
   void run() {
-    const auto cells = cells_of(study_);
-    const auto wanted = [&](const study_cell& cell) { return cell.name.find(only_) != std::string::npos; };
-    expect<config_error>(std::any_of(cells.begin(), cells.end(), wanted), "--only: no result of ", study_.path,
-                         " has '", printable(only_), "' in its name");
-    std::size_t number = 0;
-    for (const auto& cell : cells) {
-      ++number;
-      if (!wanted(cell) || cell.is_timed) continue;
-      study_result result(study_, cell);
-      if (result.is_complete()) continue;
-      note(message("study: ", cell.name, ", ", number, " of ", cells.size()));
-      train(cell, result);
-      translate(cell, result);
+    for (const auto& cell : cells_) {
+      if (is_wanted(cell, only_) && !cell.is_timed) finish(cell);
     }
     // By turns, for machines whose speed changes from one minute to the next.
     for (std::int64_t round = 1; round <= study_.rounds; ++round) {
-      for (const auto& cell : cells) {
-        if (wanted(cell) && cell.is_timed) measure(cell, round);
+      for (const auto& cell : cells_) {
+        if (is_wanted(cell, only_) && cell.is_timed) measure(cell, round);
       }
     }
   }
 
  private:
-  void measure(const study_cell& cell, std::int64_t round) const {
+  void finish(const study_cell& cell) const {
+    if (study_result(study_, cell).is_complete()) return;
+    make_used(cell);
     study_result result(study_, cell);
-    if (result.is_complete()) return;
+    note(message("study: ", cell.name, ", ", 1 + (&cell - cells_.data()), " of ", cells_.size()));
+    train(cell, result);
+    translate(cell, result);
+  }
+
+  /// Has the model that a cell begins with, which another makes: a clone has the results alone.
+  void make_used(const study_cell& cell) const {
+    const auto maker =
+        std::find_if(cells_.begin(), cells_.end(), [&](const auto& one) { return one.name == cell.made_by; });
+    if (maker == cells_.end()) return;
+    make_used(*maker);
+    study_result result(study_, *maker);
+    train(*maker, result);
+    translate(*maker, result);
+  }
+
+  void measure(const study_cell& cell, std::int64_t round) const {
+    if (study_result(study_, cell).is_complete()) return;
+    make_used(cell);
+    study_result result(study_, cell);
     note(message("study: ", cell.name, ", round ", round, " of ", study_.rounds));
     for (const auto& one : cell.evaluations) {
       if (result.rounds(one) < round) evaluate({&one}, 1, result, [] {});
@@ -127,6 +139,7 @@ class study_run {
   }
 
   const study_config& study_;
+  std::vector<study_cell> cells_;
   std::string only_;
   std::size_t threads_;
 };
@@ -158,6 +171,10 @@ class study_command final : public command {
 
   void run() override {
     const auto study = read_study(path_);
+    const auto cells = cells_of(study);
+    expect<config_error>(
+        std::any_of(cells.begin(), cells.end(), [&](const auto& one) { return is_wanted(one, only_); }),
+        "--only: no result of ", study.path, " has '", printable(only_), "' in its name");
     if (list_ || commands_) return show(study);
     if (!report_) study_run(study, only_, static_cast<std::size_t>(threads_for(threads_))).run();
     for (const auto& file : write_report(study)) note(message("written: ", file.string()));
@@ -167,7 +184,7 @@ class study_command final : public command {
   void show(const study_config& study) const {
     output out;
     for (const auto& cell : cells_of(study)) {
-      if (cell.name.find(only_) == std::string::npos) continue;
+      if (!is_wanted(cell, only_)) continue;
       const study_result result(study, cell);
       if (list_) {
         const auto count = std::count_if(cell.evaluations.begin(), cell.evaluations.end(),
@@ -178,7 +195,7 @@ class study_command final : public command {
       if (!commands_) continue;
       if (!result.is_trained()) out.write(shell_command(cell.train) + '\n');
       for (const auto& one : cell.evaluations) {
-        if (result.scores(one) == nullptr) out.write(shell_command(one.command) + '\n');
+        if (result.scores(one) == nullptr) out.write(whole_command(one) + '\n');
       }
     }
     out.flush();

@@ -90,12 +90,22 @@ study_table read_table(const io::json_object& from) {
 }
 
 study_claim read_claim(const io::json_object& from) {
-  from.check_names({"text", "paper", "better", "worse", "within"});
-  study_claim out{std::string(from.text("text")), std::string(from.text("paper")), std::string(from.text("better")),
-                  std::string(from.text("worse"))};
-  out.within = from.number_or("within", 0);
-  expect<format_error>(out.within >= 0, from.source_name(), ": ", from.path_to("within"),
-                       ": expected 0 or more points, found ", out.within);
+  from.check_names({"text", "paper", "model", "against", "better", "gains_at_most", "loses_at_most", "within"});
+  study_claim out{std::string(from.text("text")), std::string(from.text("paper")), std::string(from.text("model")),
+                  std::string(from.text("against"))};
+  constexpr std::array kinds{std::pair{"gains_at_most", claim_kind::no_gain},
+                             std::pair{"loses_at_most", claim_kind::no_loss}, std::pair{"within", claim_kind::equal}};
+  int given = from.flag_or("better", false) ? 1 : 0;
+  for (const auto& [key, kind] : kinds) {
+    if (!from.find(key)) continue;
+    ++given;
+    out.kind = kind;
+    out.within = from.number(key);
+    expect<format_error>(out.within >= 0, from.source_name(), ": ", from.path_to(key),
+                         ": expected 0 or more points, found ", out.within);
+  }
+  expect<format_error>(given == 1, from.source_name(), ": ", from.path_to("better"),
+                       ": expected one of better (true), gains_at_most, loses_at_most and within, found ", given);
   return out;
 }
 
@@ -120,9 +130,9 @@ study_figure read_figure(const io::json_object& from) {
 }
 
 study_efficiency read_efficiency(const io::json_object& from) {
-  from.check_names({"title", "caption", "measures", "against"});
+  from.check_names({"title", "caption", "measures", "against", "prefill"});
   return {std::string(from.text("title")), std::string(from.text_or("caption", "")), from.texts("measures"),
-          std::string(from.text("against"))};
+          std::string(from.text("against")), std::string(from.text_or("prefill", ""))};
 }
 
 template <class T>
@@ -159,8 +169,8 @@ void check(const study_config& study) {
     if (!table.against.empty()) static_cast<void>(study.model(table.against));
   }
   for (const auto& claim : study.claims) {
-    static_cast<void>(study.model(claim.better));
-    static_cast<void>(study.model(claim.worse));
+    static_cast<void>(study.model(claim.model));
+    static_cast<void>(study.model(claim.against));
   }
   for (const auto& figure : study.figures) {
     for (const auto& name : figure.models) static_cast<void>(study.model(name));
@@ -168,6 +178,7 @@ void check(const study_config& study) {
   for (const auto& one : study.efficiency) {
     for (const auto& name : one.measures) static_cast<void>(study.measure(name));
     static_cast<void>(study.measure(one.against));
+    if (!one.prefill.empty()) static_cast<void>(study.measure(one.prefill));
   }
 }
 

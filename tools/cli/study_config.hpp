@@ -52,13 +52,22 @@ struct study_table {
   std::string against;  ///< of which model the differences are shown; may be empty
 };
 
+/// What is said of two models.
+enum class claim_kind : std::uint8_t {
+  better,   ///< the first is the better one
+  no_gain,  ///< the first is better by at most so many points
+  no_loss,  ///< the first is worse by at most so many points
+  equal,    ///< they differ by at most so many points
+};
+
 /// What the paper says of two models, to be held against what came out.
 struct study_claim {
   std::string text;
   std::string paper;  ///< its figures
-  std::string better;
-  std::string worse;
-  double within = 0;  ///< more than 0: none is better, they differ by at most so many points
+  std::string model;
+  std::string against;
+  claim_kind kind = claim_kind::better;
+  double within = 0;  ///< points; of every kind but `better`
 };
 
 /// Curves of models, of each pair one picture.
@@ -77,6 +86,7 @@ struct study_efficiency {
   std::string caption;
   std::vector<std::string> measures;
   std::string against;  ///< what the others are compared with
+  std::string prefill;  ///< a measure of bench whose rows a second are the most that others could reach; may be empty
 };
 
 /// A study, as its JSON file says it.

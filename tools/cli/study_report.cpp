@@ -176,54 +176,76 @@ class report_writer {
     if (study_.claims.empty()) return;
     add(element("h2", "What the paper says, and what came out here"));
     add(element("p",
-                "The difference in score points between two models, over all pairs and waits that both have: the mean, "
-                "in brackets the lowest and highest of these (means of seeds), and how many have the mean's sign. A "
-                "claim holds if all differences have its sign, or none is larger than it allows; mostly, if three in "
-                "four do."));
-    std::string html = "<tr><th>claim</th><th>in the paper</th><th>here</th><th>holds</th></tr>\n";
+                "The difference in points between two models, for each pair, k and seed that both have: the mean, in "
+                "brackets the lowest and the highest, and for how many the first is the better one. A claim holds if "
+                "all differences are as it says, mostly if three in four are; of a sign that less than three in four "
+                "have on either side nothing is said."));
+    std::string html =
+        "<tr><th>claim</th><th>points in the paper</th><th>points here</th><th>first is better</th><th>seeds</th>"
+        "<th>holds</th></tr>\n";
     for (const auto& one : study_.claims) {
       const auto by = differences_of(one);
-      html += element("tr", message("<td>", escaped_for_xml(one.text), "</td><td>", escaped_for_xml(one.paper),
-                                    "</td><td>", as_difference(by), "</td><td>", verdict(one, by), "</td>"));
+      html +=
+          element("tr", message("<td>", escaped_for_xml(one.text), "</td><td>", escaped_for_xml(one.paper), "</td><td>",
+                                as_difference(by), "</td><td>", count_better(by), " of ", by.values.size(), "</td><td>",
+                                seeds_of(one), "</td><td>", verdict(one, by), "</td>"));
     }
     add(element("table", html, "class=\"claims\""));
   }
 
-  /// By how much the first model of a claim is the better one, at each pair and wait that both have.
+  [[nodiscard]] std::size_t seeds_of(const study_claim& claim) const {
+    const auto &ours = study_.model(claim.model).seeds, &theirs = study_.model(claim.against).seeds;
+    return static_cast<std::size_t>(std::count_if(ours.begin(), ours.end(), [&](std::int64_t seed) {
+      return std::find(theirs.begin(), theirs.end(), seed) != theirs.end();
+    }));
+  }
+
+  /// By how much the first model of a claim is the better one, at each pair, wait and seed that both have.
   [[nodiscard]] spread differences_of(const study_claim& claim) const {
-    const auto &better = study_.model(claim.better), &worse = study_.model(claim.worse);
+    const auto &model = study_.model(claim.model), &other = study_.model(claim.against);
     spread out;
     for (const auto& pair : study_.pairs) {
-      for (const auto wait : waits_of({&better})) {
-        const auto by = numbers_.differences(better, worse, pair, wait);
-        if (!by.values.empty()) out.values.push_back(pair.is_speech ? -by.mean() : by.mean());
+      for (const auto wait : waits_of({&model})) {
+        for (const double by : numbers_.differences(model, other, pair, wait).values) {
+          out.values.push_back(pair.is_speech ? -by : by);
+        }
       }
     }
     return out;
   }
 
-  [[nodiscard]] static std::size_t count_signed(const spread& of, bool positive) {
-    return static_cast<std::size_t>(std::count_if(of.values.begin(), of.values.end(),
-                                                  [&](double value) { return positive ? value > 0 : value < 0; }));
+  template <class Predicate>
+  [[nodiscard]] static std::size_t count(const spread& of, Predicate&& predicate) {
+    return static_cast<std::size_t>(std::count_if(of.values.begin(), of.values.end(), predicate));
+  }
+
+  [[nodiscard]] static std::size_t count_better(const spread& by) {
+    return count(by, [](double one) { return one > 0; });
   }
 
   [[nodiscard]] static std::string as_difference(const spread& by) {
     if (by.values.empty()) return "&ndash;";
     return message(signed_number(by.mean()), " <small>[", signed_number(by.low()), ", ", signed_number(by.high()),
-                   "]; ", count_signed(by, by.mean() > 0), " of ", by.values.size(), "</small>");
+                   "]</small>");
   }
 
   [[nodiscard]] static std::string verdict(const study_claim& claim, const spread& by) {
     const std::size_t all = by.values.size();
     if (all == 0) return "&ndash;";
-    const std::size_t holds =
-        claim.within > 0
-            ? static_cast<std::size_t>(std::count_if(by.values.begin(), by.values.end(),
-                                                     [&](double one) { return std::fabs(one) <= claim.within; }))
-            : count_signed(by, true);
+    const bool of_sign = claim.kind == claim_kind::better;
+    const std::size_t holds = count(by, [&](double one) {
+      switch (claim.kind) {
+        case claim_kind::better: return one > 0;
+        case claim_kind::no_gain: return one <= claim.within;
+        case claim_kind::no_loss: return one >= -claim.within;
+        default: return std::fabs(one) <= claim.within;
+      }
+    });
     if (holds == all) return "yes";
     if (4 * holds >= 3 * all) return "mostly";
-    return claim.within == 0 && 4 * holds <= all ? "no, the contrary" : "no";
+    if (!of_sign) return "no";
+    const std::size_t contrary = count(by, [](double one) { return one < 0; });
+    return 4 * contrary >= 3 * all ? "no, the contrary" : "undecided";
   }
 
   [[nodiscard]] std::vector<const study_model*> models(const std::vector<std::string>& names) const {
@@ -361,13 +383,17 @@ class report_writer {
     const auto waits = first.waits.empty() ? std::vector<std::int64_t>{0} : first.waits;
     for (const auto wait : waits) {
       const json* against = numbers_.find(first.name, "", wait);
+      const json* most = table.prefill.empty() ? nullptr : numbers_.find(table.prefill, "", wait);
       std::string html = message("<caption>", wait == 0 ? std::string("all read first") : message("k = ", wait),
-                                 "</caption><tr><th></th><th>tokens</th><th>rows</th><th>passes</th><th>rows<br>a "
-                                 "pass</th><th>seconds</th><th>rows/s</th>"
-                                 "<th>tokens/s</th><th>rows a token, times<br>",
-                                 escaped_for_xml(first.title), "</th><th>time a token,<br>times it</th></tr>\n");
+                                 "</caption><tr><th></th>");
+      for (const char* column : {"tokens", "rows", "passes", "rows<br>a pass", "seconds", "rows/s"}) {
+        html += element("th", column);
+      }
+      if (most != nullptr) html += element("th", "of bench's<br>rows/s");
+      html += message("<th>tokens/s</th><th>rows a token, times<br>", escaped_for_xml(first.title),
+                      "</th><th>time a token,<br>times it</th></tr>\n");
       for (const auto& name : table.measures) {
-        html += element("tr", efficiency_row(study_.measure(name), numbers_.find(name, "", wait), against));
+        html += element("tr", efficiency_row(study_.measure(name), numbers_.find(name, "", wait), against, most));
       }
       add(element("table", html));
     }
@@ -389,7 +415,8 @@ class report_writer {
     return b > 0 ? fixed(a / b, decimals) : std::string("&ndash;");
   }
 
-  [[nodiscard]] static std::string efficiency_row(const study_measure& measure, const json* of, const json* against) {
+  [[nodiscard]] static std::string efficiency_row(const study_measure& measure, const json* of, const json* against,
+                                                  const json* most) {
     std::string cells = message("<td>", escaped_for_xml(measure.title), "</td>");
     const auto cell = [&](const std::string& text) { cells += "<td>" + text + "</td>"; };
     if (of == nullptr) return cells + "<td>&ndash;</td>";
@@ -400,6 +427,10 @@ class report_writer {
     cell(ratio(took.rows, took.passes, 1));
     cell(fixed(took.seconds, took.seconds < 0.1 ? 5 : 2));
     cell(ratio(took.rows, took.seconds, 0));
+    if (most != nullptr) {
+      const work best(*most);
+      cell(ratio(took.rows * best.seconds, took.seconds * best.rows, 2));
+    }
     if (took.tokens <= 0) return cells;
     cell(ratio(took.tokens, took.seconds, 1));
     if (against == nullptr) return cells;
@@ -418,16 +449,15 @@ class report_writer {
       std::string about = cell.name;
       if (result.all().contains("training")) {
         const auto& took = result.all()["training"];
-        about += message(": ", took.value("steps", 0), " steps, ", fixed(took.value("seconds", 0.0) / 60, 1),
-                         " minutes, validation loss ",
-                         took.contains("validation_loss") ? fixed(took["validation_loss"].get<double>(), 4)
-                                                          : std::string("unknown"));
+        about +=
+            message(": ", took.value("steps", 0), " steps, ", fixed(took.value("seconds", 0.0) / 60, 1), " minutes");
+        if (took.contains("validation_loss")) {
+          about += message(", validation loss ", fixed(took["validation_loss"].get<double>(), 4));
+        }
       }
       std::string text = cell.train.empty() ? std::string() : shell_command(cell.train) + '\n';
       for (const auto& one : cell.evaluations) {
-        text += shell_command(one.command);
-        if (!one.is_bench) text += " --output " + shell_word(one.folder.string());
-        text += '\n';
+        text += whole_command(one) + '\n';
       }
       add(element("details", element("summary", escaped_for_xml(about)) + element("pre", escaped_for_xml(text))));
     }

@@ -36,26 +36,37 @@ std::string value_after(const std::vector<std::string>& words, std::string_view 
   return found == words.end() || found + 1 == words.end() ? std::string() : *(found + 1);
 }
 
-/// The model that a training starts from: what its settings say, or its recipe.
-std::string start_of(const std::vector<std::string>& train, const std::string& recipe) {
-  const auto settings = json::parse(recipe, nullptr, false);
-  for (const char* section : {"model", "speech"}) {
-    const std::string key = message(section, ".init=");
-    for (const auto& word : train) {
-      if (word.starts_with(key)) return word.substr(key.size());
-    }
-    if (!settings.is_object() || !settings.contains(section) || !settings[section].is_object()) continue;
-    const auto& of = settings[section];
-    if (of.contains("init") && of["init"].is_string()) return of["init"].get<std::string>();
+/// A setting of a training: what its command says, or its recipe; else nothing.
+std::string setting_of(const study_cell& cell, const std::string& section, const std::string& name) {
+  const std::string key = message(section, '.', name, '=');
+  for (const auto& word : cell.train) {
+    if (word.starts_with(key)) return word.substr(key.size());
   }
-  return {};
+  const auto settings = json::parse(cell.recipe, nullptr, false);
+  if (!settings.is_object() || !settings.contains(section) || !settings[section].is_object()) return {};
+  const auto& of = settings[section];
+  return of.contains(name) && of[name].is_string() ? of[name].get<std::string>() : std::string();
+}
+
+/// The model that a training starts from.
+std::string start_of(const study_cell& cell) {
+  auto found = setting_of(cell, "model", "init");
+  return found.empty() ? setting_of(cell, "speech", "init") : found;
 }
 
 /// What a result depends on beside its command.
-json sources_of(const study_cell& cell) {
+json sources_of(const study_config& study, const study_cell& cell) {
   json out = json::object();
   if (!cell.recipe.empty()) out["recipe"] = message(digest(cell.recipe, 0));
   if (cell.uses.empty()) return out;
+  if (!cell.made_by.empty()) {
+    for (const auto& maker : cells_of(study)) {
+      if (maker.name != cell.made_by) continue;
+      const auto weights = study_result(study, maker).weights();
+      out["uses"] = weights.empty() ? "not trained" : weights;
+    }
+    return out;
+  }
   try {
     out["uses"] = fingerprint(resolve_model(cell.uses));
   } catch (const error&) {  // it is not there, where only results are
@@ -100,7 +111,7 @@ study_cell cell_of(const study_config& study, const study_model& model, std::int
   for (const auto& one : model.set) set(filled(one, study, seed));
   set(message("seed=", seed));
   set("output=" + out.output.string());
-  out.uses = start_of(out.train, out.recipe);
+  out.uses = start_of(out);
   const auto waits = model.waits.empty() ? std::vector<std::int64_t>{0} : model.waits;
   for (const auto& pair : study.pairs) {
     for (const auto wait : waits) {
@@ -151,13 +162,22 @@ json lines_of(const std::filesystem::path& path, json (*sum)(json, const json&))
   return out;
 }
 
-/// The metrics' last step and time, and the best validation.
+/// The metrics' last step and time, and the last validation.
 json add_metrics(json sum, const json& line) {
   sum["steps"] = line.value("step", 0);
   sum["seconds"] = line.value("seconds", 0.0);
-  const auto known = sum.value("validation_loss", std::numeric_limits<double>::infinity());
   const auto loss = line.find("validation_loss");  // null where it was not finite
-  if (loss != line.end() && loss->is_number()) sum["validation_loss"] = std::min(known, loss->get<double>());
+  if (loss != line.end() && loss->is_number()) sum["validation_loss"] = *loss;
+  return sum;
+}
+
+/// The same with the best validation, which is that of the weights where those that did best are taken.
+json add_best_metrics(json sum, const json& line) {
+  const auto known = sum.value("validation_loss", std::numeric_limits<double>::infinity());
+  sum = add_metrics(std::move(sum), line);
+  if (sum.contains("validation_loss")) {
+    sum["validation_loss"] = std::min(known, sum["validation_loss"].get<double>());
+  }
   return sum;
 }
 
@@ -206,6 +226,10 @@ json figures_of_bench(const study_evaluation& one) {
 
 std::filesystem::path log_of(const study_evaluation& one) { return one.folder.string() + ".txt"; }
 
+std::string whole_command(const study_evaluation& one) {
+  return shell_command(one.command) + (one.is_bench ? "" : " --output " + shell_word(one.folder.string()));
+}
+
 std::string cell_name(const study_model& model, std::int64_t seed) { return message(model.name, "-s", seed); }
 
 std::vector<study_cell> cells_of(const study_config& study) {
@@ -218,6 +242,11 @@ std::vector<study_cell> cells_of(const study_config& study) {
     }
   }
   for (const auto& measure : study.measures) out.push_back(cell_of(study, measure));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    for (std::size_t before = 0; before < i; ++before) {
+      if (!out[before].train.empty() && out[i].uses == out[before].output / "model") out[i].made_by = out[before].name;
+    }
+  }
   return out;
 }
 
@@ -230,7 +259,7 @@ study_result::study_result(const study_config& study, const study_cell& cell)
     check();
   }
   const auto now = cell.train.empty() ? std::string() : shell_command(cell.train);
-  const auto sources = sources_of(cell);
+  const auto sources = sources_of(study, cell);
   if (json_.value("command", std::string()) != now || !agree(json_.value("made_from", json::object()), sources)) {
     json_ = json::object();
   }
@@ -295,8 +324,15 @@ bool study_result::is_complete() const {
 }
 
 void study_result::add_training() {
-  json_["training"] = lines_of(cell_.output / "metrics.jsonl", add_metrics);
-  json_["weights"] = fingerprint(cell_.output / "model");
+  const bool takes_last = setting_of(cell_, "result", "weights") == "last";
+  const auto training = lines_of(cell_.output / "metrics.jsonl", takes_last ? add_metrics : add_best_metrics);
+  const auto made = fingerprint(cell_.output / "model");
+  expect(json_["made_from"].value("uses", std::string()) != made, cell_.name,
+         ": the model is the one that training began with: nothing was learned, or result.weights (best) took what was "
+         "there before the first step");
+  if (weights() != made) json_["evaluations"] = json::array();
+  json_["training"] = training;
+  json_["weights"] = made;
   write();
 }
 

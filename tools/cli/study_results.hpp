@@ -28,12 +28,16 @@ struct study_evaluation {
 /// Where what an evaluation prints is kept.
 [[nodiscard]] std::filesystem::path log_of(const study_evaluation& one);
 
+/// The command, and where what it writes goes, as a shell has to be told them.
+[[nodiscard]] std::string whole_command(const study_evaluation& one);
+
 /// One result file: of a model and seed, or of a measure.
 struct study_cell {
   std::string name;                ///< of the file: "group-s1"
   std::vector<std::string> train;  ///< command; empty: nothing is trained
   std::string recipe;              ///< the file of settings, as it stands
   std::string uses;                ///< the model that training starts from, or that is measured; may be empty
+  std::string made_by;             ///< the cell before this one that makes it, or nothing
   std::filesystem::path output;    ///< what training makes
   std::vector<study_evaluation> evaluations;
   std::int64_t rounds = 1;  ///< how often each evaluation is done
@@ -52,6 +56,8 @@ class study_result {
   study_result(const study_config& study, const study_cell& cell);
 
   [[nodiscard]] bool is_trained() const;
+  /// What model was trained, as far as that is known; empty: none.
+  [[nodiscard]] std::string weights() const { return json_.value("weights", std::string()); }
   /// Whether the model at `path` is the one that was trained, as far as that is known.
   [[nodiscard]] bool is_of(const std::filesystem::path& path) const;
   /// How often an evaluation was done.
@@ -61,7 +67,8 @@ class study_result {
   [[nodiscard]] bool is_complete() const;
   [[nodiscard]] const nlohmann::ordered_json& all() const noexcept { return json_; }
 
-  /// Notes what training took, from its metrics, and what model came of it; writes the file.
+  /// Notes what training took, from its metrics, and what model came of it; writes the file. Evaluations of another
+  /// model are forgotten. Throws config_error if the model is the one that training began with.
   void add_training();
   /// Notes scores, rows and times from what the evaluation wrote into its folder, or beside it; writes the file. Of
   /// several rounds the time is the median.

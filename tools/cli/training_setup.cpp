@@ -380,7 +380,9 @@ std::vector<std::filesystem::path> write_training_result(const train::training_c
     models::export_options how;
     how.threads = threads;
     const gguf_output to{written.back(), "train", "runnel", true};
-    for (const auto& lost : write_gguf(to, network, load_vocabulary(tokenizer), *formats.file, how)) {
+    auto vocabulary = load_vocabulary(tokenizer);
+    vocabulary.chat_format = format_text(format);
+    for (const auto& lost : write_gguf(to, network, vocabulary, *formats.file, how)) {
       note(message(to.path.string(), " does not say that ", printable(lost)));
     }
   }

@@ -226,20 +226,21 @@ class chat_format_reader {
   return find_chat_format("plain");
 }
 
-/// The format of the model at `path`, whose vocabulary this is: what `chat_format.json` says where a folder has one
-/// (`runnel train` writes it), else the one that the template is recognised as. \throws io_error \throws format_error
-/// if that file is no format of such a source (nothing: of any) for this vocabulary
+/// The format of the model at `path`, whose vocabulary this is: what a folder's `chat_format.json` or a GGUF file's key
+/// `runnel.chat_format` says (`runnel train` writes them), else the one that the template is recognised as.
+/// \throws format_error if that is no format of such a source (nothing: of any) for this vocabulary
 [[nodiscard]] inline chat_format chat_format_of(const std::filesystem::path& path, const tokenizer& vocabulary,
                                                 std::optional<source_kind> source = source_kind::text) {
-  const auto file = path / "chat_format.json";
+  if (vocabulary.chat_format().empty()) return detect_chat_format(vocabulary);
   std::error_code problem;
-  if (!std::filesystem::exists(file, problem)) return detect_chat_format(vocabulary);
-  auto format = load_chat_format(file);
+  const auto file = std::filesystem::is_directory(path, problem) ? (path / "chat_format.json").string()
+                                                                 : path.string() + ": runnel.chat_format";
+  auto format = parse_chat_format(vocabulary.chat_format(), file);
   const auto name_of = [](source_kind kind) { return kind == source_kind::text ? "text" : "audio"; };
   const auto missing = missing_token(format, vocabulary);
   const auto wanted = source.value_or(format.source);
-  expect<format_error>(missing.empty() && format.source == wanted, file.string(), ": expected a format of ",
-                       name_of(wanted), " for this vocabulary, ",
+  expect<format_error>(missing.empty() && format.source == wanted, file, ": expected a format of ", name_of(wanted),
+                       " for this vocabulary, ",
                        missing.empty() ? message("found one of ", name_of(format.source))
                                        : message("which has no special token ", missing));
   return format;

@@ -144,6 +144,8 @@ class tokenizer {
   [[nodiscard]] pre_tokenizer_kind pre_tokenizer() const noexcept { return data().pre_tokenizer; }
   /// The file's chat template, or nothing.
   [[nodiscard]] const std::string& chat_template() const noexcept { return data().chat_template; }
+  /// The chat format that the model's files name, as JSON, or nothing; see `chat_format_of`.
+  [[nodiscard]] const std::string& chat_format() const noexcept { return data().chat_format; }
   /// Where the vocabulary came from.
   [[nodiscard]] const std::string& source_name() const noexcept { return data().source_name; }
   /// Bytes that no token of this vocabulary can make, in ascending order; SmolLM2's lacks 21, most of them never in

@@ -40,12 +40,18 @@ class tokenizer_companions {
  private:
   void read_rest() {
     read_generation_config();
-    const auto separate = folder_ / "chat_template.jinja";
-    if (!exists(separate)) return;
-    const io::mapped_file file(separate);
-    expect<format_error>(file.bytes().size() <= io::most_config_bytes, file.name(),
-                         ": is too large for a chat template");
-    data_->chat_template.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    read_whole("chat_template.jinja", data_->chat_template);
+    read_whole("chat_format.json", data_->chat_format);
+  }
+
+  /// A file's text, if it is there.
+  void read_whole(const char* name, std::string& out) const {
+    const auto path = folder_ / name;
+    if (!exists(path)) return;
+    const io::mapped_file file(path);
+    expect<format_error>(file.bytes().size() <= io::most_config_bytes, file.name(), ": has ", file.bytes().size(),
+                         " bytes, expected at most ", io::most_config_bytes);
+    out.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   }
 
   [[nodiscard]] static bool exists(const std::filesystem::path& path) {

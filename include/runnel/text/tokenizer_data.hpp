@@ -72,6 +72,7 @@ struct tokenizer_data {
   bool collapse_spaces = false;      ///< `sentence_piece`: runs of spaces are one, those at both ends are dropped
   bool strip_leading_space = false;  ///< decoded text loses one space in front
   std::string chat_template;         ///< Jinja text; only looked at to recognise a chat format
+  std::string chat_format;           ///< what `chat_format.json` says; where it is empty the template tells
 };
 
 }  // namespace runnel::text

@@ -68,6 +68,7 @@ class tokenizer_gguf_reader {
     const bool usually = scores || data_.ignore_merges;  // both forms of Llama, and Tekken
     data_.add_bos = file_.get_or<bool>("tokenizer.ggml.add_bos_token", usually && data_.bos.has_value());
     data_.chat_template = file_.get_or<std::string>("tokenizer.chat_template", {});
+    data_.chat_format = file_.get_or<std::string>("runnel.chat_format", {});
     return std::move(data_);
   }
 

@@ -223,6 +223,7 @@ class tokenizer_gguf_writer {
     lose_if(eos.size() > names.size(), eos.size(), " tokens end a text, and not ", names.size());
     out_.set("tokenizer.ggml.add_bos_token", data_.add_bos && is_there(*data_.bos));
     if (!data_.chat_template.empty()) out_.set("tokenizer.chat_template", data_.chat_template);
+    if (!data_.chat_format.empty()) out_.set("runnel.chat_format", data_.chat_format);
   }
 
   void check_added_rules() {

@@ -351,8 +351,8 @@ class tokenizer_json_reader {
 }
 
 /// The vocabulary in a `tokenizer.json`, given as that file or the folder that holds it; what `tokenizer_config.json`
-/// (bos, eos and others, chat template), `generation_config.json` (further eos ids) and `chat_template.jinja` beside it
-/// say is added.
+/// (bos, eos and others, chat template), `generation_config.json` (further eos ids), `chat_template.jinja` and
+/// `chat_format.json` beside it say is added.
 /// \throws io_error if a file cannot be read \throws format_error as above
 [[nodiscard]] inline tokenizer_data read_tokenizer_json(std::filesystem::path path) {
   std::error_code ignored;

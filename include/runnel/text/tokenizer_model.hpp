@@ -239,8 +239,8 @@ class sentence_piece_reader {
 }
 
 /// The vocabulary in a `tokenizer.model`, given as that file or the folder that holds it. What `tokenizer_config.json`
-/// (added tokens, bos, eos and others, chat template), `added_tokens.json`, `generation_config.json` and
-/// `chat_template.jinja` beside it say is added.
+/// (added tokens, bos, eos and others, chat template), `added_tokens.json`, `generation_config.json`,
+/// `chat_template.jinja` and `chat_format.json` beside it say is added.
 /// \throws io_error if a file cannot be read \throws format_error as above
 [[nodiscard]] inline tokenizer_data read_tokenizer_model(std::filesystem::path path) {
   std::error_code ignored;
