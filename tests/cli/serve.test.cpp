@@ -279,6 +279,47 @@ TEST_CASE("sessions are limited; one that was idle makes room") {
   CHECK(idle.step("/s/a", "x", false)["content"] == "Eins");  // it was ended meanwhile
 }
 
+TEST_CASE("an answer that takes longer than it may is refused, and goes on when it is asked for again") {
+  std::string words;
+  for (int i = 0; i < 100; ++i) words += "x ";
+  const auto whole = json{{"content", words}, {"finished", true}}.dump();
+  const auto text_of = [&](server& from, int& late) {
+    CHECK(from.ask("PUT", "/input", whole).status == 200);
+    std::string text;
+    for (int i = 0; i < 1000; ++i) {
+      const auto result = from.ask("GET", "/output");
+      if (result.status == 503) {
+        ++late;
+        CHECK(result.body.find("took longer than 1e-06 s") != std::string::npos);
+        continue;
+      }
+      REQUIRE(result.status == 200);
+      const auto segment = json::parse(result.body);
+      text += segment["content"].get<std::string>();
+      if (segment["finished"] == true) return text;
+    }
+    FAIL("the agent never ends");
+    return text;
+  };
+  server patient;
+  if (!patient.is_up()) return;
+  server hasty({"--request-timeout", "0.000001"});
+  int late = 0, never = 0;
+  const auto text = text_of(hasty, late);
+  CHECK(late > 0);
+  CHECK(text == text_of(patient, never));
+  CHECK(never == 0);
+}
+
+TEST_CASE("a request whose rest does not come is given up") {
+  server one({"--connection-timeout", "1", "--connections", "1"});
+  if (!one.is_up()) return;
+  const auto stalled =
+      one.exchange("PUT /input HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"content\": \"x");
+  CHECK(stalled.status != 200);
+  CHECK(one.step("", "a", true)["content"] == counted);
+}
+
 TEST_CASE("a sentence that is longer than the context is refused until a reset") {
   server one({"-k", "1"});
   if (!one.is_up()) return;

@@ -2,7 +2,6 @@
 
 #include "agent.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -66,14 +65,14 @@ void agent::push(std::string_view text) {
   }
 }
 
-std::string agent::pop(std::chrono::milliseconds most, const std::stop_token& stop) {
+std::string agent::pop(seconds most, const std::stop_token& stop) {
   const auto begin = std::chrono::steady_clock::now();
   while (pushed_ && !session_.done()) {
     const auto happened = session_.next(stop);
     if (!happened) break;  // it wants more source
     write(*happened);
     const bool late = most.count() > 0 && std::chrono::steady_clock::now() - begin > most;
-    expect<limit_error>(!late || session_.done(), "answering took longer than ", most.count(), " ms");
+    expect<limit_error>(!late || session_.done(), "answering took longer than ", most.count(), " s");
   }
   const bool done = finished_ && (!pushed_ || session_.done());
   const bool empty = written_.empty();
@@ -106,19 +105,35 @@ agents::agents(stream::language_model model, stream::session_options options, li
   options_.validate(model_.context());
 }
 
+/// Calls `verb` with the agent, which is made if there is none. Others go on meanwhile; one that is ended meanwhile
+/// answers this call.
+template <class Verb>
+auto agents::with(const std::string& name, Verb&& verb) {
+  std::shared_ptr<entry> found;
+  {
+    const std::lock_guard hold(lock_);
+    auto at = all_.find(name);
+    if (at == all_.end()) {
+      make_room();
+      at = all_.emplace(name, std::make_shared<entry>(model_, options_)).first;
+    }
+    at->second->used = clock::now();
+    found = at->second;
+  }
+  const std::lock_guard hold(found->lock);
+  return verb(found->one);
+}
+
 void agents::push(const std::string& name, std::string_view segment) {
-  const std::lock_guard hold(lock_);
-  find(name).push(segment);
+  with(name, [&](agent& one) { one.push(segment); });
 }
 
 std::string agents::pop(const std::string& name) {
-  const std::lock_guard hold(lock_);
-  return find(name).pop(most_.request, stop_);
+  return with(name, [&](agent& one) { return one.pop(most_.request, stop_); });
 }
 
 void agents::reset(const std::string& name) {
-  const std::lock_guard hold(lock_);
-  find(name).reset();
+  with(name, [](agent& one) { one.reset(); });
 }
 
 bool agents::end(const std::string& name) {
@@ -135,22 +150,15 @@ std::string agents::describe() {
   return info.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-agent& agents::find(const std::string& name) {
-  auto found = all_.find(name);
-  if (found == all_.end()) {
-    make_room();
-    found = all_.emplace(name, entry{std::make_unique<agent>(model_, options_), {}}).first;
-  }
-  found->second.used = clock::now();
-  return *found->second.one;
-}
-
 void agents::make_room() {
   if (static_cast<std::int64_t>(all_.size()) < most_.sessions) return;
-  const auto oldest = std::min_element(all_.begin(), all_.end(),
-                                       [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
-  expect<limit_error>(clock::now() - oldest->second.used > most_.idle, "there are ", all_.size(),
-                      " sessions, and none has been idle for ", most_.idle.count(), " ms; DELETE /s/<id> ends one");
+  auto oldest = all_.end();
+  for (auto at = all_.begin(); at != all_.end(); ++at) {
+    const bool is_idle = at->second.use_count() == 1 && clock::now() - at->second->used > most_.idle;
+    if (is_idle && (oldest == all_.end() || at->second->used < oldest->second->used)) oldest = at;
+  }
+  expect<limit_error>(oldest != all_.end(), "there are ", all_.size(), " sessions, and none has been idle for ",
+                      most_.idle.count(), " ms; DELETE /s/<id> ends one");
   all_.erase(oldest);
 }
 

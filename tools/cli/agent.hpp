@@ -32,6 +32,8 @@ class agent {
   agent(stream::language_model model, stream::session_options options)
       : model_(std::move(model)), options_(std::move(options)), session_(model_, options_) {}
 
+  using seconds = std::chrono::duration<double>;
+
   /// Takes one segment, as SimulEval writes it: a JSON object with `content` (text; the words in it are pushed one by
   /// one), `finished` (the source's last), `is_empty` and `data_type`. Throws format_error that names the key for what
   /// is none, or is not text; conflict_error for text after the end; limit_error beyond `max_source_bytes`.
@@ -41,7 +43,7 @@ class agent {
   /// Throws limit_error if that takes longer than `most` (0: any time) or the context is full, cancelled_error; what
   /// was written until then is given next time. A word that seemed complete, was given, and then went on without a
   /// space cannot be called back: its rest comes in the next segment, and SimulEval takes it for another word.
-  [[nodiscard]] std::string pop(std::chrono::milliseconds most, const std::stop_token& stop);
+  [[nodiscard]] std::string pop(seconds most, const std::stop_token& stop);
 
   /// Begins anew.
   void reset();
@@ -61,13 +63,13 @@ class agent {
   bool finished_ = false;  // the source
 };
 
-/// Agents by name, for many sentences at a time. May be used from any thread; one agent works at a time.
+/// Agents by name, for many sentences at a time. May be used from any thread; one call on an agent at a time.
 class agents {
  public:
   struct limits {
     std::int64_t sessions = 16;               ///< at a time
     std::chrono::milliseconds idle{600'000};  ///< after which an agent may make room for another
-    std::chrono::milliseconds request{0};     ///< that one answer may take; 0: any
+    agent::seconds request{60};               ///< that one answer may take; 0: any
   };
 
   agents(stream::language_model model, stream::session_options options, limits most, std::stop_token stop);
@@ -85,19 +87,22 @@ class agents {
  private:
   using clock = std::chrono::steady_clock;
   struct entry {
-    std::unique_ptr<agent> one;
-    clock::time_point used;
+    entry(const stream::language_model& model, const stream::session_options& options) : one(model, options) {}
+    std::mutex lock;  // of `one`
+    agent one;
+    clock::time_point used;  // under the lock of all
   };
 
-  agent& find(const std::string& name);
+  template <class Verb>
+  auto with(const std::string& name, Verb&& verb);
   void make_room();
 
-  std::mutex lock_;
+  std::mutex lock_;  // of all_
   stream::language_model model_;
   stream::session_options options_;
   limits most_;
   std::stop_token stop_;
-  std::map<std::string, entry> all_;
+  std::map<std::string, std::shared_ptr<entry>> all_;
 };
 
 }  // namespace runnel::cli

@@ -30,7 +30,7 @@ class serve_command final : public command {
     options.whole("--port,--remote-port", where_.port, "PORT", "0: any that is free", 0, 65535);
     options.whole("--sessions", sessions_, "N", "Sessions at a time", 1, 100'000);
     options.whole("--idle", idle_s_, "S", "Seconds without a request after which a session may make room for another");
-    options.whole("--request-timeout", request_s_, "S", "Seconds that one answer may take; 0: any");
+    options.real("--request-timeout", request_s_, "S", "Seconds that one answer may take; 0: any", 0, 86400);
     options.whole("--connections", where_.threads, "N", "Connections at a time", 1, 1024);
     options.whole("--connection-timeout", where_.timeout_s, "S", "Seconds to wait for each part of a request", 1, 3600);
     options.footer(
@@ -58,7 +58,7 @@ class serve_command final : public command {
     agents::limits most;
     most.sessions = sessions_;
     most.idle = std::chrono::seconds(idle_s_);
-    most.request = std::chrono::seconds(request_s_);
+    most.request = agent::seconds(request_s_);
     agents served(std::move(model), std::move(options), most, interrupts::instance().token());
     if (!is_loopback(where_.address)) {
       note(message("serve: anyone who reaches ", where_.address, " can use the model; no password is asked for"));
@@ -72,7 +72,7 @@ class serve_command final : public command {
   http_options where_;
   std::int64_t sessions_ = 16;
   std::int64_t idle_s_ = 600;
-  std::int64_t request_s_ = 0;
+  double request_s_ = 60;
 };
 
 }  // namespace
