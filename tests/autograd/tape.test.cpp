@@ -304,7 +304,7 @@ TEST_CASE("dropout keeps its share, scales, and drops the same on the way back")
   check_all(of, random, {.dropout = 0.3, .seed = 9});
   const kernels::drop_rule rule(0.25, 3);
   std::vector<float> ones(100000, 1.0f), out(ones.size());
-  kernels::drop(rule, 5, ones.data(), static_cast<index_t>(ones.size()), out.data(), true);
+  kernels::drop<simd::best_arch>(rule, 5, ones.data(), static_cast<index_t>(ones.size()), out.data(), true);
   const auto kept = std::count_if(out.begin(), out.end(), [](float v) { return v != 0; });
   CHECK(std::abs(static_cast<double>(kept) / 100000 - 0.75) < 0.01);
   CHECK(*std::max_element(out.begin(), out.end()) == doctest::Approx(1 / 0.75));

@@ -181,6 +181,36 @@ TEST_CASE("rotation") {
   check_rotation<double>(1e-15);
 }
 
+template <class T>
+void check_dropout() {
+  const double rate = 0.3;
+  const kernels::drop_rule rule(rate, 11);
+  const auto limit = static_cast<std::uint64_t>(std::lround(rate * 65536));
+  for (const std::size_t count : {1u, 3u, 16u, 63u, 64u, 65u, 200u}) {
+    random_stream random(5);
+    auto x = tests::normals<T>(random, static_cast<index_t>(count));
+    x[count / 2] = std::numeric_limits<T>::infinity();
+    std::vector<T> expected(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const bool kept = ((rule.bits(7, i / 4) >> (16 * (i % 4))) & 0xffffu) >= limit;
+      const T factor = static_cast<T>(65536.0 / (65536.0 - static_cast<double>(limit)));
+      expected[i] = kept ? x[i] * factor : T(0);
+    }
+    tests::for_each_arch([&]<class Arch>(Arch) {
+      std::vector<T> out(count, T(3));
+      kernels::drop<Arch>(rule, 7, x.data(), static_cast<index_t>(count), out.data(), true);
+      CHECK(tests::same_bits(out, expected));
+      kernels::drop<Arch>(rule, 7, x.data(), static_cast<index_t>(count), out.data(), false);
+      for (std::size_t i = 0; i < count; ++i) CHECK(out[i] == expected[i] + expected[i]);
+    });
+  }
+}
+
+TEST_CASE("dropout drops by seed, row and place alone, and what is not finite as well") {
+  check_dropout<float>();
+  check_dropout<double>();
+}
+
 TEST_CASE("activations backward: written or added, as the slope says, far from zero as well") {
   constexpr index_t count = 35;
   for (const auto kind : {kernels::activation::gelu, kernels::activation::gelu_tanh, kernels::activation::silu}) {

@@ -10,12 +10,16 @@ namespace runnel {
 /// Spreads one 64-bit seed over many independent words (Steele, Lea and Flood's splitmix64).
 class splitmix64 {
  public:
+  static constexpr std::uint64_t step = 0x9e3779b97f4a7c15u;
+  static constexpr std::uint64_t first_factor = 0xbf58476d1ce4e5b9u;
+  static constexpr std::uint64_t second_factor = 0x94d049bb133111ebu;
+
   constexpr explicit splitmix64(std::uint64_t seed = 0) noexcept : state_(seed) {}
   constexpr std::uint64_t operator()() noexcept {
-    state_ += 0x9e3779b97f4a7c15u;
+    state_ += step;
     std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    z = (z ^ (z >> 30)) * first_factor;
+    z = (z ^ (z >> 27)) * second_factor;
     return z ^ (z >> 31);
   }
 

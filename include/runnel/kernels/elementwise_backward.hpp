@@ -2,7 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include <runnel/core/rng.hpp>
@@ -272,27 +275,67 @@ class drop_rule {
 
   /// Bits of elements 4 `quad` to 4 `quad` + 3 of a row.
   [[nodiscard]] std::uint64_t bits(std::uint64_t row, std::uint64_t quad) const noexcept {
-    return splitmix64(seed_ + (row * 0x100000001b3u + quad - 1) * 0x9e3779b97f4a7c15u)();
+    return splitmix64(place(row, quad))();
   }
-  /// Whether an element with these 16 bits is kept.
-  [[nodiscard]] bool keeps(std::uint64_t bits) const noexcept { return (bits & 0xffffu) >= limit_; }
-  [[nodiscard]] double factor() const noexcept { return keep_; }
+  /// The same of `count` quads from `quad` on, a multiple of the registers' width.
+  template <class Arch>
+  void bits(std::uint64_t row, std::uint64_t quad, std::size_t count, std::uint64_t* out) const noexcept {
+    using words = simd::lanes<std::uint64_t, Arch>;
+    std::array<std::uint64_t, words::size> places;
+    for (std::size_t i = 0; i < places.size(); ++i) places[i] = place(row, quad + i) + splitmix64::step;
+    auto state = words::load_unaligned(places.data());
+    for (std::size_t i = 0; i < count; i += words::size) {
+      auto z = state;
+      z = (z ^ (z >> 30)) * words(splitmix64::first_factor);
+      z = (z ^ (z >> 27)) * words(splitmix64::second_factor);
+      z = z ^ (z >> 31);
+      z.store_unaligned(out + i);
+      state = state + words(splitmix64::step * words::size);
+    }
+  }
+  /// What elements with these 16 bits each are multiplied by; 0: they are dropped.
+  template <class T, std::size_t Count>
+  void factors(const std::array<std::uint16_t, Count>& bits, std::array<T, Count>& out) const noexcept {
+    const auto limit = static_cast<std::int32_t>(limit_);
+    const T keep = static_cast<T>(keep_);
+#pragma omp simd
+    for (std::size_t i = 0; i < Count; ++i) {
+      out[i] = static_cast<T>(static_cast<std::int32_t>(bits[i]) >= limit ? 1 : 0) * keep;
+    }
+  }
 
  private:
+  [[nodiscard]] std::uint64_t place(std::uint64_t row, std::uint64_t quad) const noexcept {
+    return seed_ + (row * 0x100000001b3u + quad - 1) * splitmix64::step;
+  }
+
   std::uint32_t limit_;
   double keep_;
   std::uint64_t seed_;
 };
 
 /// y = x where the rule keeps it, times its factor; 0 elsewhere. Its own gradient: dx from dy.
-template <class T>
+template <class Arch, class T>
 void drop(const drop_rule& rule, std::uint64_t row, const T* x, index_t count, T* y, bool fresh) noexcept {
-  const T factor = static_cast<T>(rule.factor());
-  for (index_t at = 0; at < count; at += 4) {
-    std::uint64_t bits = rule.bits(row, static_cast<std::uint64_t>(at / 4));
-    for (index_t i = at; i < std::min(at + 4, count); ++i, bits >>= 16) {
-      detail::put_one(rule.keeps(bits) ? x[i] * factor : T(0), fresh, y[i]);
-    }
+  using batch = simd::lanes<T, Arch>;
+  constexpr index_t block = 64;
+  std::array<std::uint64_t, block / 4> words;
+  alignas(64) std::array<T, block> factors;
+  for (index_t at = 0; at < count; at += block) {
+    const auto quad = static_cast<std::uint64_t>(at / 4);
+    rule.bits<Arch>(row, quad, words.size(), words.data());
+    rule.factors(std::bit_cast<std::array<std::uint16_t, block>>(words), factors);  // the lowest first, as on x86
+    detail::sweep<Arch, T>(
+        std::min(block, count - at),
+        [&](index_t i) {
+          const auto factor = batch::load_aligned(factors.data() + i);
+          const auto kept = batch::load_unaligned(x + at + i) * factor;  // not a number where x is none
+          detail::put<Arch>(xsimd::select(factor == batch(T(0)), batch(T(0)), kept), fresh, y + at + i);
+        },
+        [&](index_t i) {
+          const T factor = factors[static_cast<std::size_t>(i)];
+          detail::put_one(factor == T(0) ? T(0) : x[at + i] * factor, fresh, y[at + i]);
+        });
   }
 }
 

@@ -302,8 +302,8 @@ struct dropout {
   void apply(basic_eval<T>& context, const tensor_view<T, 2>& from, const dual<T>& to) const {
     const kernels::drop_rule rule(rate, seed);
     context.for_each_row(from.size(0), 4 * from.size(1), [&]<class Arch>(index_t row, Arch) {
-      kernels::drop(rule, static_cast<std::uint64_t>(row), from.row(row).data(), from.size(1),
-                    to.gradient.row(row).data(), to.fresh);
+      kernels::drop<Arch>(rule, static_cast<std::uint64_t>(row), from.row(row).data(), from.size(1),
+                          to.gradient.row(row).data(), to.fresh);
     });
   }
 };

@@ -75,7 +75,9 @@ class basic_eval {
   template <class F>
   void for_each_row(index_t rows, index_t work, F&& f) {
     constexpr index_t worthwhile = 8192;
-    const index_t grain = std::max<index_t>(1, worthwhile / std::max<index_t>(1, work));
+    // Many rows make longer pieces: each costs a hand-over between threads.
+    const index_t share = rows / (16 * static_cast<index_t>(team.size()));
+    const index_t grain = std::max({index_t{1}, worthwhile / std::max<index_t>(1, work), share});
     simd::with_arch(options_.instructions, [&]<class Arch>(Arch arch) {
       team.parallel_for(rows, grain, [&](index_t begin, index_t end, int) {
         for (index_t row = begin; row < end; ++row) f(row, arch);
