@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -104,9 +103,10 @@ class attention_run {
     const float scale = 1.0f / std::sqrt(static_cast<float>(with_.head_size));
     const ops::range_attention attend{with_.heads, with_.kv_heads, with_.head_size, scale, 0};
     context_.team.run([&] {
-      std::optional<ops::rotary_angles> angles;
-      if (with_.rotary) angles = context_(ops::rotary_table{frequencies_, 1}, rows_);
-      context_(attend, queries, rows_, angles ? &*angles : nullptr, index_t{0}, cache_, out);
+      ops::attention_stream<cache::key_value_cache> stream{&rows_, {}, &cache_, 0};
+      if (with_.rotary) stream.angles[0] = context_(ops::rotary_table{frequencies_, 1}, rows_);
+      const ops::attention_streams<cache::key_value_cache> streams(&stream, 1);
+      context_(attend, queries, streams, with_.rotary ? 0 : ops::no_rotary, index_t{0}, out);
     });
     benchmarks::keep(out_.data());
   }
@@ -172,7 +172,7 @@ class attention_run {
     const auto keys = benchmarks::normals(count * features, 3), values = benchmarks::normals(count * features, 4);
     cache_.reserve(which, count);
     for (index_t i = 0; i < count; ++i) {
-      cache_.write(0, which, i, keys.data() + i * features, values.data() + i * features);
+      cache_.write(0, which, {i, keys.data() + i * features, values.data() + i * features});
     }
     cache_.commit(which, count);
   }

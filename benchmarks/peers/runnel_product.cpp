@@ -61,6 +61,7 @@ void time_converted(const peers::options& how, const peers::shape& of, const std
   const double seconds = peers::median_seconds(how, [&] {
     context.team.run([&] {
       ops::detail::for_each_panel(context, kernels::panel_count(of.outputs),
+                                  ops::detail::panel_work(of.rows, of.inputs),
                                   [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
                                     ops::detail::run_panels<Arch>(task, begin, end, scratch);
                                   });

@@ -338,18 +338,20 @@ TEST_CASE("range attention over two segments: queries, keys and values") {
     ops::range_attention how{kv_heads * group_size, kv_heads, head_dim, 0.6f, turn % 3 == 0 ? 1.3f : 0.0f};
     of.compute = [&](tape_type& tape) {
       const value queries = as_rows(tape, q), keys = as_rows(tape, k), values = as_rows(tape, v);
-      auto* const angles = tape.memory.take<ops::basic_rotary_angles<double>>(1);
-      *angles = tape(ops::rotary_table{frequencies, 1.1}, table);
-      const auto* const used = turn == 5 ? nullptr : angles;
+      using store_type = autograd::key_store<double>;
+      auto* const stream = tape.memory.take<ops::attention_stream<store_type>>(1);
+      *stream = {&table, {tape(ops::rotary_table{frequencies, 1.1}, table)}, nullptr, 0};
+      const int rotary = turn == 5 ? ops::no_rotary : 0;
       // The store has to outlive this call.
-      static std::vector<std::unique_ptr<autograd::key_store<double>>> stores;
-      stores.push_back(std::make_unique<autograd::key_store<double>>(
-          1, kv_heads, head_dim, std::array<index_t, num_groups>{sources, targets}, tape.memory));
-      auto& store = *stores.back();
+      static std::vector<std::unique_ptr<store_type>> stores;
+      stores.push_back(std::make_unique<store_type>(1, kv_heads, head_dim,
+                                                    std::array<index_t, num_groups>{sources, targets}, tape.memory));
+      stream->store = stores.back().get();
+      const ops::attention_streams<store_type> streams(stream, 1);
       const index_t layer = 0;
       const value out = tape.make(rows, kv_heads * group_size * head_dim);
-      tape(ops::store_keys{head_dim}, keys, values, table, used, layer, store);
-      tape(how, queries, table, used, layer, store, out);
+      tape(ops::store_keys{head_dim}, keys, values, streams, rotary, layer);
+      tape(how, queries, streams, rotary, layer, out);
       return out;
     };
     check_all(of, random);

@@ -30,7 +30,7 @@ void append(key_value_cache& cache, group which, index_t count, int generation =
         key.push_back(content(layer, which, at, i, generation));
         value.push_back(-content(layer, which, at, i, generation));
       }
-      cache.write(layer, which, at, key.data(), value.data());
+      cache.write(layer, which, {at, key.data(), value.data()});
     }
   }
   cache.commit(which, from + count);
@@ -101,7 +101,7 @@ TEST_CASE("what is reserved and written counts only once committed") {
   cache.reserve(group::target, 100);
   CHECK(cache.size(group::target) == 10);
   const std::vector<float> rubbish(kv_heads * head_dim, 99.0f);
-  cache.write(0, group::target, 10, rubbish.data(), rubbish.data());
+  cache.write(0, group::target, {10, rubbish.data(), rubbish.data()});
   CHECK(cache.size(group::target) == 10);
   CHECK(holds(cache, group::target, 0, 10));
   cache.reserve(group::target, 5);  // never shrinks
@@ -160,7 +160,7 @@ TEST_CASE("entries in bf16 take half the memory and are rounded") {
       key[i] = 1.001f * static_cast<float>(at) + static_cast<float>(i);
       value[i] = -key[i];
     }
-    cache.write(0, group::source, at, key.data(), value.data());
+    cache.write(0, group::source, {at, key.data(), value.data()});
   }
   // Keys 3 and 35 share words; so do features 1 and 17, and the 33rd begins the second 32.
   const auto* words = reinterpret_cast<const bf16*>(cache.pages(0, group::source)[0]);

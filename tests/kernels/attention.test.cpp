@@ -34,8 +34,8 @@ struct store {
     for (index_t at = 0; at < length; ++at) {
       const auto key = tests::normals<T>(random, kv_heads * head_dim, key_scale);
       const auto value = tests::normals<T>(random, kv_heads * head_dim);
-      kernels::store_key_value<S>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
-                                  key.data(), value.data());
+      kernels::store_key_values<S, T>(pages[static_cast<std::size_t>(at / kernels::page_keys)],
+                                      {at, key.data(), value.data()}, kv_heads, head_dim);
       for (const T one : key) keys.push_back(static_cast<double>(static_cast<T>(S(one))));
       for (const T one : value) values.push_back(static_cast<double>(static_cast<T>(S(one))));
     }
@@ -48,8 +48,8 @@ struct store {
       const bool seen =
           std::any_of(ranges.begin(), ranges.end(), [&](key_range r) { return r.begin <= at && at < r.end; });
       if (seen) continue;
-      kernels::store_key_value<S>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at, kv_heads, head_dim,
-                                  nan.data(), nan.data());
+      kernels::store_key_values<S, T>(pages[static_cast<std::size_t>(at / kernels::page_keys)],
+                                      {at, nan.data(), nan.data()}, kv_heads, head_dim);
     }
   }
 };
@@ -287,7 +287,8 @@ TEST_CASE("scores far below the highest add nothing, and rising scores are resca
     for (index_t at = 0; at < 200; ++at) {
       const float key[] = {static_cast<float>(ascending ? at : 200 - at) * 2.0f, 0};
       const float value[] = {static_cast<float>(at), 1};
-      kernels::store_key_value<float>(task.stores[0].pages[static_cast<std::size_t>(at / 64)], at, 1, 2, key, value);
+      kernels::store_key_values<float, float>(task.stores[0].pages[static_cast<std::size_t>(at / 64)], {at, key, value},
+                                              1, 2);
       task.stores[0].keys.insert(task.stores[0].keys.end(), {static_cast<double>(key[0]), 0});
       task.stores[0].values.insert(task.stores[0].values.end(), {static_cast<double>(value[0]), 1});
     }

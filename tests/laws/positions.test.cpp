@@ -102,7 +102,7 @@ void for_each_situation(int count, F&& f) {
 void rotate_cached_keys(const models::model_config& config, cache::key_value_cache& cache, group which, double by) {
   for (index_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const int table = config.layer(layer).rotary;
-    if (table == nn::no_rotary) continue;
+    if (table == ops::no_rotary) continue;
     const nn::rotary_config& rope = table == 0 ? config.rope : config.local_rope;
     const auto frequencies = nn::rotary_frequencies(rope, true);  // caches are declared for more than any original
     const index_t half = rope.dimension / 2;

@@ -111,7 +111,7 @@ TEST_CASE("config.json: windows of SmolLM3 without a list of layers are those of
   CHECK(read.sliding_window == config["sliding_window"].get<index_t>());
   bool any = false;
   for (index_t i = 0; i < read.num_hidden_layers; ++i) {
-    CHECK(read.layer(i).windowed == (read.layer(i).rotary == nn::no_rotary));
+    CHECK(read.layer(i).windowed == (read.layer(i).rotary == ops::no_rotary));
     any |= read.layer(i).windowed;
   }
   CHECK(any);

@@ -127,7 +127,8 @@ TEST_CASE("the weights are those by which values are averaged, offsets and soft 
       store.reserve(static_cast<group>(g), length);
       for (index_t at = 0; at < length; ++at) {
         values[g].push_back(numbers(width));
-        store.write(0, static_cast<group>(g), at, numbers(width).data(), values[g].back().data());
+        const auto key = numbers(width);
+        store.write(0, static_cast<group>(g), {at, key.data(), values[g].back().data()});
       }
       store.commit(static_cast<group>(g), length);
     }
@@ -145,9 +146,11 @@ TEST_CASE("the weights are those by which values are averaged, offsets and soft 
     const ops::eval::value q(queries.data(), {3, op.heads * op.head_dim});
     std::vector<float> result(queries.size());
     const ops::eval::value out(result.data(), {3, op.heads * op.head_dim});
-    context(op, q, rows, &angles, index_t{0}, store, out);
+    const ops::attention_stream<cache::key_value_cache> stream{&rows, {angles}, &store, 0};
+    const std::span streams(&stream, 1);
+    context(op, q, streams, 0, index_t{0}, out);
     index_t calls = 0;
-    op.weigh(context, q, rows, &angles, 0, store, [&](index_t row, index_t head, const auto& weights) {
+    op.weigh(context, q, streams, 0, 0, [&](index_t row, index_t head, const auto& weights) {
       ++calls;
       if (row == 1) CHECK(weights[1].front() == 1.0);
       if (row == 2) CHECK(weights[0].size() + weights[1].size() == 0);

@@ -264,9 +264,10 @@ struct attention_pass {
     context.team.run([&] {
       const auto angles = context(ops::rotary_table{frequencies, 1}, rows);
       const auto attended = context.make(rows.size(), heads * head_dim);
-      context(ops::store_keys{head_dim}, value(keys), value(values), rows, &angles, 0, store);
-      context(ops::range_attention{heads, kv_heads, head_dim, 0.4f, 0}, value(queries), rows, &angles, 0, store,
-              attended);
+      const ops::attention_stream<cache::key_value_cache> stream{&rows, {angles}, &store, 0};
+      const std::span streams(&stream, 1);
+      context(ops::store_keys{head_dim}, value(keys), value(values), streams, 0, 0);
+      context(ops::range_attention{heads, kv_heads, head_dim, 0.4f, 0}, value(queries), streams, 0, 0, attended);
       out = copy_of(attended);
     });
     return out;

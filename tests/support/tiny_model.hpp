@@ -89,7 +89,7 @@ inline void add_family_features(random_stream& random, models::model_config& con
     if (two_tables) config.local_rope = config.rope;
     config.local_rope.theta = 20 + 80 * random.uniform();
   }
-  if (one_in(3) && config.layers.size() > 1) config.layers.back().rotary = nn::no_rotary;
+  if (one_in(3) && config.layers.size() > 1) config.layers.back().rotary = ops::no_rotary;
   if (one_in(3) && config.head_dim % 4 == 0) config.rope.dimension = config.head_dim / 2;
   if (one_in(3)) {
     config.rope.scaling = nn::rope_scaling::longrope;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
@@ -78,10 +79,10 @@ struct measurement {
 /// The three kinds of work, straight on the decoder: prefill, decode, and a word in and a word out.
 class workbench {
  public:
-  workbench(const models::decoder& network, const ops::eval_options& options)
+  workbench(const models::decoder& network, const ops::eval_options& options, cache::storage_type storage)
       : network_(network),
         context_(options),
-        cache_(network.make_cache()),
+        cache_(network.make_cache(storage)),
         rules_(stream::group_streaming().rules(network.config().sliding_window)) {
     context_.stop = interrupts::instance().token();
   }
@@ -93,13 +94,26 @@ class workbench {
     forward(0, count, 0, 0, true);
   }
 
-  /// `count` tokens one after another, each with logits.
-  void decode(index_t count) {
+  /// Fills the context for `decode`.
+  void prepare_decoding(index_t depth) {
     clear();
+    constexpr index_t most = 512;
+    for (index_t i = 0; i < depth; i += most) {
+      const index_t rows = std::min(most, depth - i);
+      read(rows);
+      forward(i, rows, 0, 0, false);
+    }
+    depth_ = depth;
+  }
+
+  /// `count` tokens one after another, each with logits. Leaves the context as it was.
+  void decode(index_t count) {
     for (index_t i = 0; i < count; ++i) {
       read(1);
-      forward(i, 1, 0, 0, true);
+      forward(depth_ + i, 1, 0, 0, true);
     }
+    cache_.truncate(group::source, depth_);
+    when_.rewind(depth_, 0);
   }
 
   /// Fills the context for `step`: two thirds source, one third target.
@@ -162,6 +176,7 @@ class workbench {
   cache::key_value_cache cache_;
   row_rules rules_;
   arrivals when_;
+  index_t depth_ = 0;
   index_t source_ = 0;
   index_t target_ = 0;
 };
@@ -175,16 +190,17 @@ class bench_command final : public command {
     declare_model(options, path_);
     options.text("-p,--n-prompt", prefill_, "N,N,...", "Lengths of prefill, between commas; 0: none");
     options.text("-n,--n-gen", decode_, "N,N,...", "Lengths of decoding, between commas; 0: none");
+    options.text("--n-depth", depths_, "N,N,...", "Tokens of context that decoding begins with, between commas");
     options.whole("-d,--depth", depth_, "N",
                   "Context of the streaming step (a word of 3 tokens read, one of 2 written); 0: none");
     options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after one to warm up", 1, 100000);
     options.text("-t,--threads", threads_, "N,N,...", "Numbers of threads, between commas; 0: one a processor")
         .environment("RUNNEL_ARG_THREADS");
     compute_.declare(options, ops::fastest_compute);
+    cache_type_.declare(options);
     options.text("-o,--output", output_, "FORM", "How to print: md, csv or json").one_of({"md", "csv", "json"});
     options.footer(
-        "Prefill (pp) is one pass over N tokens, decoding (tg) N passes over one, both from an empty context. Figures "
-        "are\n"
+        "Prefill (pp) is one pass over N tokens from an empty context, decoding (tg) N passes over one. Figures are\n"
         "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written "
         "tokens.\n"
         "Examples:\n"
@@ -195,6 +211,7 @@ class bench_command final : public command {
   void run() override {
     const auto prefill = lengths(prefill_, "--n-prompt");
     const auto decode = lengths(decode_, "--n-gen");
+    const auto depths = parse_numbers(depths_, "--n-depth", 0);
     std::vector<int> thread_counts;
     for (const index_t count : parse_numbers(threads_, "--threads", 0)) {
       expect<config_error>(count <= 1024, "--threads: expected at most 1024, found ", count);
@@ -208,10 +225,16 @@ class bench_command final : public command {
                              " tokens does not fit the model's context of ", model.context());
       }
     }
+    for (const index_t depth : depths) {
+      const index_t longest = decode.empty() ? 0 : *std::max_element(decode.begin(), decode.end());
+      expect<config_error>(depth + longest <= model.context(), "--n-depth: expected at most ",
+                           model.context() - longest, " in the model's context of ", model.context(), ", found ",
+                           depth);
+    }
     expect<config_error>(depth_ + 8 <= model.context(), "--depth: expected at most ", model.context() - 8, ", found ",
                          depth_);
     if (!is_optimised()) note("this program was compiled without optimisation; its figures say nothing");
-    for (const int threads : thread_counts) measure(model, threads, prefill, decode);
+    for (const int threads : thread_counts) measure(model, threads, prefill, decode, depths);
     progress_.clear();
     report(model, path);
   }
@@ -224,13 +247,18 @@ class bench_command final : public command {
   }
 
   void measure(const stream::language_model& model, int threads, const std::vector<index_t>& prefill,
-               const std::vector<index_t>& decode) {
+               const std::vector<index_t>& decode, const std::vector<index_t>& depths) {
     ops::eval_options options;
     options.threads = threads;
     options.compute = compute_.mode();
-    workbench bench(*model.network, options);
+    workbench bench(*model.network, options, cache_type_.type());
     for (const index_t n : prefill) repeat(message("pp", n), threads, n, 1, [&] { bench.prefill(n); });
-    for (const index_t n : decode) repeat(message("tg", n), threads, n, 1, [&] { bench.decode(n); });
+    for (const index_t depth : depths) {
+      if (decode.empty()) break;
+      bench.prepare_decoding(depth);
+      const std::string at = depth == 0 ? "" : message(" @ ", depth);
+      for (const index_t n : decode) repeat(message("tg", n, at), threads, n, 1, [&] { bench.decode(n); });
+    }
     if (depth_ == 0) return;
     bench.prepare_steps(depth_);
     constexpr int steps = 8;  // enough for a 95th percentile
@@ -263,6 +291,7 @@ class bench_command final : public command {
         {"processor", processor_name()},
         {"instruction_set", runnel::name_of(best_instruction_set)},
         {"compute", ops::name_of(model.network->effective(compute_.mode()))},
+        {"cache_type", cache::name_of(cache_type_.type())},
         {"compiler", compiler_name()},
         {"optimised", is_optimised()},
         {"version", message(RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH)},
@@ -320,7 +349,8 @@ class bench_command final : public command {
     const auto text = [&](const char* key) { return context.at(key).get<std::string>(); };
     std::string all =
         message("runnel ", text("version"), ", ", text("compiler"), is_optimised() ? "" : " without optimisation",
-                "; instruction set ", text("instruction_set"), "; compute ", text("compute"), "; ", text("processor"),
+                "; instruction set ", text("instruction_set"), "; compute ", text("compute"), "; cache ",
+                text("cache_type"), "; ", text("processor"),
                 "\n\n| model | format | parameters | size | threads | test | ms | ± | tokens/s | ± |\n"
                 "|---|---|---:|---:|---:|---|---:|---:|---:|---:|\n");
     const std::string size = in_megabytes(context.at("file_bytes").get<double>());
@@ -337,7 +367,9 @@ class bench_command final : public command {
   std::string path_;
   std::string prefill_ = "16,128,512";
   std::string decode_ = "64,128";
+  std::string depths_ = "0";
   std::string threads_ = "0";
+  cache_type_option cache_type_;
   compute_option compute_;
   std::string output_ = "md";
   index_t depth_ = 256;

@@ -133,13 +133,21 @@ std::vector<stream::adapter_use> adapter_option::load(const models::decoder& bas
   return out;
 }
 
+void cache_type_option::declare(arguments& options) {
+  options.text("--cache-type", type_, "TYPE", "Numbers that keys and values are kept as: f32 or bf16")
+      .one_of({"f32", "bf16"})
+      .environment("RUNNEL_ARG_CACHE_TYPE");
+}
+
+cache::storage_type cache_type_option::type() const {
+  return type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
+}
+
 void running_options::declare_running(arguments& options, ops::compute_mode otherwise) {
   options.whole("-t,--threads", threads_, "N", "Threads that compute; 0: one a processor", 0, 1024)
       .environment("RUNNEL_ARG_THREADS");
   compute_.declare(options, otherwise);
-  options.text("--cache-type", cache_type_, "TYPE", "Numbers that keys and values are kept as: f32 or bf16")
-      .one_of({"f32", "bf16"})
-      .environment("RUNNEL_ARG_CACHE_TYPE");
+  cache_type_.declare(options);
   options.whole("-c,--context", context_, "N", "Positions that may be used, at most what the model declares; 0: that")
       .environment("RUNNEL_ARG_CONTEXT");
 }
@@ -154,10 +162,6 @@ ops::eval_options running_options::compute() const {
   options.threads = threads();
   options.compute = compute_.mode();
   return options;
-}
-
-cache::storage_type running_options::cache_type() const {
-  return cache_type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
 }
 
 index_t running_options::limit(const stream::language_model& model) const {

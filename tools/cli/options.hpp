@@ -56,6 +56,16 @@ class adapter_option {
   std::vector<std::string> scaled_;
 };
 
+/// The numbers that keys and values are kept as.
+class cache_type_option {
+ public:
+  void declare(arguments& options);
+  [[nodiscard]] cache::storage_type type() const;
+
+ private:
+  std::string type_ = "f32";
+};
+
 /// How a model runs, whatever it reads.
 class running_options {
  public:
@@ -63,7 +73,7 @@ class running_options {
   void declare_running(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
 
   [[nodiscard]] ops::eval_options compute() const;
-  [[nodiscard]] cache::storage_type cache_type() const;
+  [[nodiscard]] cache::storage_type cache_type() const { return cache_type_.type(); }
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
   /// Positions of `model` that may be used.
@@ -76,7 +86,7 @@ class running_options {
  private:
   std::int64_t threads_ = 0;
   compute_option compute_;
-  std::string cache_type_ = "f32";
+  cache_type_option cache_type_;
   index_t context_ = 0;
 };
 

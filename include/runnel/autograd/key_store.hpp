@@ -49,13 +49,17 @@ class key_store {
     }
   }
 
-  void write(index_t layer, group which, index_t storage, const T* key, const T* value) noexcept {
+  void write(index_t layer, group which, const kernels::key_value_rows<T>& entries) noexcept {
     const auto g = static_cast<std::size_t>(which);
-    kernels::store_key_value<T>(pages_[g][static_cast<std::size_t>(storage / kernels::page_keys)], storage, kv_heads_,
-                                head_dim_, key, value);
+    entries.by_page([&](std::size_t page, const auto& part) {
+      kernels::store_key_values<T>(pages_[g][page], part, kv_heads_, head_dim_);
+    });
     const auto& to = layers_[static_cast<std::size_t>(layer)][g];
-    std::copy_n(key, kv_heads_ * head_dim_, to.keys.numbers.row(storage).data());
-    std::copy_n(value, kv_heads_ * head_dim_, to.values.numbers.row(storage).data());
+    for (index_t r = 0; r < entries.count; ++r) {
+      const index_t at = entries.storage + r;
+      std::copy_n(entries.keys + r * entries.key_stride, kv_heads_ * head_dim_, to.keys.numbers.row(at).data());
+      std::copy_n(entries.values + r * entries.value_stride, kv_heads_ * head_dim_, to.values.numbers.row(at).data());
+    }
   }
 
   /// Pages of the layer that was written last.

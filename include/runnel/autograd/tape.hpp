@@ -238,7 +238,7 @@ class tape {
     if constexpr (std::is_void_v<result>) {
       if constexpr (std::is_same_v<Op, ops::store_keys>) {
         const auto in = std::tie(inputs...);
-        std::get<5>(in).open(std::get<4>(in), eval_.memory);
+        for (const auto& stream : std::get<2>(in)) stream.store->open(std::get<4>(in), eval_.memory);
       }
       op.forward(eval_, numbers(inputs)...);
       if (!recording_) return;

@@ -103,12 +103,13 @@ class key_value_cache {
     return entry_.storage == storage_type::bf16 ? f(bf16{}) : f(float{});
   }
 
-  /// Writes one entry of one layer; `storage` must be reserved and not committed.
-  void write(index_t layer, group which, index_t storage, const float* key, const float* value) noexcept {
-    std::byte* page =
-        arena_of(which).pages[static_cast<std::size_t>(layer)][static_cast<std::size_t>(storage / kernels::page_keys)];
+  /// Writes entries of one layer; their places must be reserved and not committed.
+  void write(index_t layer, group which, const kernels::key_value_rows<float>& rows) noexcept {
+    const auto& pages = arena_of(which).pages[static_cast<std::size_t>(layer)];
     with_scalar([&]<class Scalar>(Scalar) {
-      kernels::store_key_value<Scalar>(page, storage, entry_.kv_heads, entry_.head_dim, key, value);
+      rows.by_page([&](std::size_t page, const auto& part) {
+        kernels::store_key_values<Scalar>(pages[page], part, entry_.kv_heads, entry_.head_dim);
+      });
     });
   }
 

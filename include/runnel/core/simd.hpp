@@ -95,6 +95,33 @@ RUNNEL_INLINE lanes<T, Arch> fma(const lanes<T, Arch>& a, const lanes<T, Arch>& 
   return xsimd::fma(a, b, c);
 }
 
+/// Floats of less than 2^31 rounded to whole numbers, ties to even.
+template <class Arch>
+RUNNEL_INLINE lanes<std::int32_t, Arch> round_to_int(const lanes<float, Arch>& x) noexcept {
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_cvtps_epi32(x);
+#endif
+#if XSIMD_WITH_AVX2
+  if constexpr (std::is_base_of_v<xsimd::avx2, Arch> && !std::is_base_of_v<xsimd::avx512f, Arch>) {
+    return _mm256_cvtps_epi32(x);
+  }
+#endif
+  return xsimd::to_int(xsimd::nearbyint(x));
+}
+
+/// The sum of 16 signed bytes.
+RUNNEL_INLINE std::int32_t sum_of_16_bytes(const std::int8_t* bytes) noexcept {
+#if XSIMD_WITH_SSE2
+  const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  const __m128i sums = _mm_sad_epu8(_mm_xor_si128(some, _mm_set1_epi8(-128)), _mm_setzero_si128());  // of x + 128
+  return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128;
+#else
+  std::int32_t sum = 0;
+  for (std::size_t i = 0; i < 16; ++i) sum += bytes[i];
+  return sum;
+#endif
+}
+
 /// Stores whole numbers of at most a byte as bytes.
 template <class Arch>
 RUNNEL_INLINE void store_bytes(const lanes<std::int32_t, Arch>& x, std::int8_t* out) noexcept {
@@ -173,6 +200,9 @@ template <class T, class Arch>
 RUNNEL_INLINE T maximum(const lanes<T, Arch>& x) noexcept {
 #if XSIMD_WITH_AVX512F
   if constexpr (std::is_base_of_v<xsimd::avx512f, Arch> && std::is_same_v<T, float>) return _mm512_reduce_max_ps(x);
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch> && std::is_same_v<T, std::int32_t>) {
+    return _mm512_reduce_max_epi32(x);
+  }
 #endif
   alignas(64) std::array<T, width<T, Arch>> values;
   x.store_aligned(values.data());

@@ -67,68 +67,70 @@ void round_row_to_bf16(const float* x, index_t inputs, quant::word* pairs) noexc
 
 namespace detail {
 
-/// Largest magnitude of `count` inputs (a multiple of 32); infinity if one is not finite.
+/// Largest magnitude of `count` inputs (a multiple of 16); infinity if one is not finite.
 template <class Arch>
 RUNNEL_INLINE float largest_magnitude(const float* x, index_t count) noexcept {
   constexpr auto width = static_cast<index_t>(simd::width<float, Arch>);
-  using batch = simd::lanes<float, Arch>;
-  batch most(0.0f), check(0.0f);
+  using ints = simd::lanes<std::int32_t, Arch>;
+  constexpr std::int32_t infinity = 0x7f800000;
+  ints most(0);  // magnitudes are ordered as their bits are, and those of NaN come last
   for (index_t k = 0; k < count; k += width) {
-    const auto value = batch::load_unaligned(x + k);
-    most = xsimd::max(most, xsimd::abs(value));
-    check = check + value * batch(0.0f);  // NaN once a value is not finite
+    const auto bits = simd::bit_cast_to<std::int32_t>(simd::lanes<float, Arch>::load_unaligned(x + k));
+    most = xsimd::max(most, bits & ints(0x7fffffff));
   }
-  const float found = simd::maximum(most);
-  return simd::sum(check) == 0.0f ? found : std::numeric_limits<float>::infinity();
+  return std::bit_cast<float>(std::min(simd::maximum(most), infinity));
 }
 
-/// The scale for inputs of magnitude up to `largest`, and what to multiply them by; those below 4e-37 vanish.
+/// The scales for inputs of magnitudes up to `largest`, and what to multiply them by; those below 4e-37 vanish.
+template <class Arch>
 struct byte_scale {
-  float scale;
-  float inverse;
+  using batch = simd::lanes<float, Arch>;
+  batch scale;
+  batch inverse;
 
-  explicit byte_scale(float largest) noexcept
-      : scale(std::bit_cast<float>((std::bit_cast<std::uint32_t>(largest / 127.0f) + 0x7Fu) & ~0x7Fu)),
-        inverse(1.0f / scale) {
-    if (!(inverse <= std::numeric_limits<float>::max())) scale = inverse = 0;
-    if (!(largest <= std::numeric_limits<float>::max())) {
-      scale = std::numeric_limits<float>::quiet_NaN();
-      inverse = 0;
-    }
+  RUNNEL_INLINE explicit byte_scale(const batch& largest) noexcept {
+    using ints = simd::lanes<std::int32_t, Arch>;
+    const batch limit(std::numeric_limits<float>::max()), zero(0.0f);
+    const ints bits = simd::bit_cast_to<std::int32_t>(largest / batch(127.0f));
+    const batch rounded = simd::bit_cast_to<float>((bits + ints(0x7f)) & ints(~0x7f));
+    const batch one_by = batch(1.0f) / rounded;
+    const batch found = xsimd::select(one_by <= limit, rounded, zero);
+    const batch factor = xsimd::select(one_by <= limit, one_by, zero);
+    scale = xsimd::select(largest <= limit, found, batch(std::numeric_limits<float>::quiet_NaN()));
+    inverse = xsimd::select(largest <= limit, factor, zero);
   }
 };
+
+/// Fills a block's quants; what rounding leaves over goes to `rest`, if there is one. `inverse` is 0 where inputs
+/// vanish, or where one is not finite.
+template <class Arch>
+RUNNEL_INLINE void quantize_block(const float* x, float scale, float inverse, byte_block& block,
+                                  float* rest = nullptr) noexcept {
+  constexpr std::size_t width = simd::width<float, Arch>;
+  using batch = simd::lanes<float, Arch>;
+  if (inverse == 0) {  // otherwise an infinity times zero would be converted
+    block.quants.fill(0);
+    if (rest != nullptr) std::fill_n(rest, byte_block::inputs, scale);  // nothing is left; NaN stays NaN
+    return;
+  }
+  RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs; i += width) {
+    const auto values = batch::load_unaligned(x + i);
+    // Not above 127: the scale is rounded up, and what the division loses is far less than a half.
+    const auto whole = simd::round_to_int(values * batch(inverse));
+    simd::store_bytes<Arch>(whole, block.quants.data() + i);
+    if (rest != nullptr) simd::fma(batch(-scale), xsimd::to_float(whole), values).store_unaligned(rest + i);
+  }
+}
 
 /// Sums of a block's quants.
 struct quant_sums {
   std::int32_t first = 0;  // of the first half
   std::int32_t all = 0;
-};
 
-/// Fills a block's quants and gives their sums; what rounding leaves over goes to `rest`, if there is one.
-template <class Arch>
-RUNNEL_INLINE quant_sums quantize_block(const float* x, const byte_scale& by, byte_block& block,
-                                        float* rest = nullptr) noexcept {
-  constexpr std::size_t width = simd::width<float, Arch>;
-  using batch = simd::lanes<float, Arch>;
-  if (by.inverse == 0) {  // otherwise an infinity times zero would be converted
-    block.quants.fill(0);
-    if (rest != nullptr) std::fill_n(rest, byte_block::inputs, by.scale);  // nothing is left; NaN stays NaN
-    return {};
-  }
-  simd::lanes<std::int32_t, Arch> sums[2] = {0, 0};
-  RUNNEL_UNROLL for (std::size_t i = 0; i < byte_block::inputs; i += width) {
-    const auto values = batch::load_unaligned(x + i);
-    const auto scaled = xsimd::nearbyint(values * batch(by.inverse));
-    const auto limited = xsimd::min(xsimd::max(scaled, batch(-127.0f)), batch(127.0f));
-    const auto whole = xsimd::to_int(limited);
-    simd::store_bytes<Arch>(whole, block.quants.data() + i);
-    auto& sum = sums[i / (byte_block::inputs / 2)];
-    sum = sum + whole;
-    if (rest != nullptr) simd::fma(batch(-by.scale), limited, values).store_unaligned(rest + i);
-  }
-  const std::int32_t first = simd::sum(sums[0]);
-  return {first, first + simd::sum(sums[1])};
-}
+  RUNNEL_INLINE explicit quant_sums(const byte_block& block) noexcept
+      : first(simd::sum_of_16_bytes(block.quants.data())),
+        all(first + simd::sum_of_16_bytes(block.quants.data() + 16)) {}
+};
 
 }  // namespace detail
 
@@ -138,21 +140,36 @@ RUNNEL_INLINE quant_sums quantize_block(const float* x, const byte_scale& by, by
 template <class Arch>
 void quantize_row(const float* x, index_t inputs, std::int32_t zero_point, index_t planes,
                   byte_block* blocks) noexcept {
+  using batch = simd::lanes<float, Arch>;
   constexpr auto step = static_cast<index_t>(byte_block::inputs);
-  alignas(64) std::array<float, byte_block::inputs> rest;
-  for (index_t b = 0; b < byte_block_count(inputs); ++b) {
-    const float* values = x + b * step;
-    for (index_t plane = 0; plane < planes; ++plane) {
-      byte_block& block = blocks[plane * byte_block_count(inputs) + b];
-      const detail::byte_scale by(detail::largest_magnitude<Arch>(values, step));
-      const auto sums = detail::quantize_block<Arch>(values, by, block, plane + 1 < planes ? rest.data() : nullptr);
-      block.scale = by.scale;
-      block.sum = by.scale * static_cast<float>(sums.all);
-      block.start = -zero_point * sums.all;
-      block.group_sums = {by.scale * static_cast<float>(sums.first),
-                          by.scale * static_cast<float>(sums.all - sums.first)};
-      block.group_starts = {-zero_point * sums.first, -zero_point * (sums.all - sums.first)};
-      values = rest.data();
+  constexpr index_t together = 16;  // blocks whose scales are found at once: divisions are slow
+  alignas(64) std::array<float, byte_block::inputs * together> rest;
+  alignas(64) std::array<float, together> scales{}, inverses;
+  const index_t all = byte_block_count(inputs);
+  for (index_t first = 0; first < all; first += together) {
+    const index_t count = std::min(together, all - first);
+    const float* values = x + first * step;
+    for (index_t plane = 0; plane < planes; ++plane, values = rest.data()) {
+      for (index_t b = 0; b < count; ++b) {
+        scales[static_cast<std::size_t>(b)] = detail::largest_magnitude<Arch>(values + b * step, step);
+      }
+      for (std::size_t b = 0; b < scales.size(); b += simd::width<float, Arch>) {
+        const detail::byte_scale<Arch> by(batch::load_aligned(scales.data() + b));
+        by.scale.store_aligned(scales.data() + b);
+        by.inverse.store_aligned(inverses.data() + b);
+      }
+      byte_block* block = blocks + plane * all + first;
+      for (index_t b = 0; b < count; ++b, ++block) {
+        const float scale = scales[static_cast<std::size_t>(b)];
+        detail::quantize_block<Arch>(values + b * step, scale, inverses[static_cast<std::size_t>(b)], *block,
+                                     plane + 1 < planes ? rest.data() + b * step : nullptr);
+        const detail::quant_sums sums(*block);
+        block->scale = scale;
+        block->sum = scale * static_cast<float>(sums.all);
+        block->start = -zero_point * sums.all;
+        block->group_sums = {scale * static_cast<float>(sums.first), scale * static_cast<float>(sums.all - sums.first)};
+        block->group_starts = {-zero_point * sums.first, -zero_point * (sums.all - sums.first)};
+      }
     }
   }
 }
@@ -160,12 +177,18 @@ void quantize_row(const float* x, index_t inputs, std::int32_t zero_point, index
 /// The same with one scale for the whole row, held in its first block, as is `start` for all inputs.
 template <class Arch>
 void quantize_whole_row(const float* x, index_t inputs, std::int32_t zero_point, byte_block* blocks) noexcept {
+  using batch = simd::lanes<float, Arch>;
   constexpr auto step = static_cast<index_t>(byte_block::inputs);
-  const detail::byte_scale by(detail::largest_magnitude<Arch>(x, inputs));
+  const detail::byte_scale<Arch> by(batch(detail::largest_magnitude<Arch>(x, inputs)));
+  const float scale = by.scale.get(0), inverse = by.inverse.get(0);
   std::int32_t sum = 0;
-  for (index_t k = 0; k < inputs; k += step) sum += detail::quantize_block<Arch>(x + k, by, blocks[k / step]).all;
-  blocks->scale = by.scale;
-  blocks->sum = by.scale * static_cast<float>(sum);
+  for (index_t k = 0; k < inputs; k += step) {
+    byte_block& block = blocks[k / step];
+    detail::quantize_block<Arch>(x + k, scale, inverse, block);
+    sum += detail::quant_sums(block).all;
+  }
+  blocks->scale = scale;
+  blocks->sum = scale * static_cast<float>(sum);
   blocks->start = -zero_point * sum;
 }
 

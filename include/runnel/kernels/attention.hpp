@@ -92,19 +92,49 @@ struct page_layout<bf16> {
 
 }  // namespace detail
 
-/// Writes the key and value of one row at `storage`: `key` and `value` are [kv_heads, head_dim], `page` the page it
-/// falls in, whose elements are S.
+/// Rows of keys and values on their way into pages: `count` of them, stored one after another from `storage` on. Each
+/// is [kv_heads, head_dim], and the next lies a stride further.
+template <class T>
+struct key_value_rows {
+  index_t storage = 0;
+  const T* keys = nullptr;
+  const T* values = nullptr;
+  index_t count = 1;
+  index_t key_stride = 0;
+  index_t value_stride = 0;
+
+  /// Calls `f(page, rows)` with what falls into each page.
+  template <class F>
+  void by_page(F&& f) const {
+    for (index_t done = 0; done < count;) {
+      key_value_rows part = *this;
+      part.storage += done;
+      part.keys += done * key_stride;
+      part.values += done * value_stride;
+      part.count = std::min(count - done, page_keys - part.storage % page_keys);
+      f(static_cast<std::size_t>(part.storage / page_keys), part);
+      done += part.count;
+    }
+  }
+};
+
+/// Writes rows to the one page they fall in, whose elements are S.
 template <class S, class T>
-void store_key_value(std::byte* page, index_t storage, index_t kv_heads, index_t head_dim, const T* key,
-                     const T* value) noexcept {
+void store_key_values(std::byte* page, const key_value_rows<T>& rows, index_t kv_heads, index_t head_dim) noexcept {
   using layout = detail::page_layout<S>;
-  const index_t slot = storage % page_keys;
+  const index_t slot = rows.storage % page_keys;
   const index_t padded = padded_head_dim<S>(head_dim);
   for (index_t h = 0; h < kv_heads; ++h) {
     S* keys = reinterpret_cast<S*>(page) + h * page_head_elements<S>(head_dim);
     S* values = keys + head_dim * page_keys + slot * padded;
-    for (index_t i = 0; i < head_dim; ++i) keys[i * page_keys + layout::key_place(slot)] = S(key[h * head_dim + i]);
-    for (index_t i = 0; i < head_dim; ++i) values[layout::feature_place(i)] = S(value[h * head_dim + i]);
+    const T* key = rows.keys + h * head_dim;
+    for (index_t i = 0; i < head_dim; ++i, ++key, keys += page_keys) {  // one line of the page at a time
+      for (index_t r = 0; r < rows.count; ++r) keys[layout::key_place(slot + r)] = S(key[r * rows.key_stride]);
+    }
+    for (index_t r = 0; r < rows.count; ++r, values += padded) {
+      const T* value = rows.values + r * rows.value_stride + h * head_dim;
+      for (index_t i = 0; i < head_dim; ++i) values[layout::feature_place(i)] = S(value[i]);
+    }
   }
 }
 
@@ -239,30 +269,41 @@ struct page_pass {
       last = std::max(last, of.visible[q].end);
     }
     constexpr auto stride = static_cast<std::int32_t>(columns * width);
-    for (std::int32_t at = first / stride * stride; at < last; at += stride) score(of, at, weights);
+    for (std::int32_t at = first / stride * stride; at < last; at += stride) {
+      const auto wanted = static_cast<std::size_t>(last - at);
+      if (wanted > columns / 2 * width) {
+        score<columns>(of, at, weights);
+      } else if (columns > 2 && wanted > width) {
+        score<columns / 2>(of, at, weights);
+      } else {
+        score<1>(of, at, weights);
+      }
+    }
     for (std::size_t q = 0; q < of.count; ++q) soften<Arch>(args, weights[q], of.visible[q], of.states[q]);
     weigh_all(of, weights);
   }
 
  private:
+  /// `Columns` registers of keys from `at` on.
+  template <std::size_t Columns>
   void score(const tile& of, std::int32_t at, std::array<page_scores<T>, Count>& out) const noexcept {
-    batch sums[Count][columns];
+    batch sums[Count][Columns];
     RUNNEL_UNROLL for (std::size_t q = 0; q < Count; ++q) {
-      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) sums[q][v] = batch(T(0));
+      RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) sums[q][v] = batch(T(0));
     }
     const S* key = keys;
     for (index_t i = 0; i < args.head_dim; ++i, key += page_keys) {
-      batch k[columns];
-      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
+      batch k[Columns];
+      RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
         k[v] = layout::template load_keys<Arch>(key, at + static_cast<index_t>(v * width));
       }
       RUNNEL_UNROLL for (std::size_t q = 0; q < Count; ++q) {
         const batch value(of.queries[q][i]);
-        RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) sums[q][v] = simd::fma(value, k[v], sums[q][v]);
+        RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) sums[q][v] = simd::fma(value, k[v], sums[q][v]);
       }
     }
     RUNNEL_UNROLL for (std::size_t q = 0; q < Count; ++q) {
-      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
+      RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
         sums[q][v].store_aligned(out[q].data() + static_cast<std::size_t>(at) + v * width);
       }
     }
@@ -307,6 +348,9 @@ struct page_pass {
     const index_t padded = padded_head_dim<T>(args.head_dim);
     index_t feature = 0;
     for (; feature + wide <= padded; feature += wide) accumulate<Num, columns>(of, weights, q0, feature, range);
+    if constexpr (columns == 4) {
+      for (; feature + wide / 2 <= padded; feature += wide / 2) accumulate<Num, 2>(of, weights, q0, feature, range);
+    }
     if constexpr (static_cast<index_t>(memory_alignment / sizeof(T)) % wide != 0) {  // else rows are whole steps
       for (; feature < padded; feature += static_cast<index_t>(width)) {
         accumulate<Num, 1>(of, weights, q0, feature, range);

@@ -125,6 +125,18 @@ struct byte_stretch {
   index_t count = 0;
 };
 
+/// Asks for the weights that a single row comes to soon: it is done with a line before the next arrives from memory, and
+/// threads that share panels break the streams that a processor would see by itself.
+template <class Codec>
+RUNNEL_INLINE void fetch_ahead(const quant::word* block, std::size_t part) noexcept {
+  constexpr std::size_t distance = 4096 / sizeof(quant::word);
+  constexpr std::size_t line = memory_alignment / sizeof(quant::word);
+  constexpr std::size_t parts = Codec::panel_inputs / byte_block::inputs;
+  constexpr std::size_t lines = (Codec::panel_words / parts + line - 1) / line;
+  const quant::word* from = block + distance + part * (Codec::panel_words / parts);
+  RUNNEL_UNROLL for (std::size_t i = 0; i < lines; ++i) simd::prefetch(from + i * line);
+}
+
 /// Up to `Rows` rows over one stretch of one panel, a scale a block or half a block.
 template <class Arch, class Codec, std::size_t Rows>
 void byte_tile(const byte_stretch& stretch, const byte_product_args& args, const byte_block* x,
@@ -152,6 +164,9 @@ void byte_tile(const byte_stretch& stretch, const byte_product_args& args, const
       const index_t b = i / args.planes, at = i % args.planes * blocks + stretch.first + b;
       const quant::word* block = stretch.words + b / parts * static_cast<index_t>(Codec::panel_words);
       const auto part = static_cast<std::size_t>(b % parts);
+      if constexpr (Rows == 1) {
+        if (column == 0 && at < blocks) fetch_ahead<Codec>(block, part);  // once for all planes
+      }
       if constexpr (Codec::group_size == byte_block::inputs) {
         add_group<Arch, Codec, 2>(block, part, 0, rows, at, column, acc);
       } else {

@@ -15,7 +15,7 @@ namespace runnel::models {
 /// In what the layers of one model may differ.
 struct layer_config {
   bool windowed = false;  ///< sees `sliding_window` positions back, not all
-  int rotary = 0;         ///< 0: `rope`, 1: `local_rope`, `nn::no_rotary`: none
+  int rotary = 0;         ///< 0: `rope`, 1: `local_rope`, `ops::no_rotary`: none
 
   friend bool operator==(const layer_config&, const layer_config&) = default;
 };
@@ -61,7 +61,7 @@ struct model_config {
     layer_config layer;
     layer.windowed = has_window && rule.windows && (rule.full_every == 0 || i % rule.full_every != 0);
     if (rule.local_rotary && layer.windowed) layer.rotary = 1;
-    if (rule.no_rotary_every != 0 && i % rule.no_rotary_every == 0) layer.rotary = nn::no_rotary;
+    if (rule.no_rotary_every != 0 && i % rule.no_rotary_every == 0) layer.rotary = ops::no_rotary;
     layers.push_back(layer);
   }
   return layers;

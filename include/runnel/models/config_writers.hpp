@@ -90,7 +90,7 @@ inline void write_layers(const model_config& config, nlohmann::ordered_json& out
   auto types = nlohmann::ordered_json::array(), with_rotary = nlohmann::ordered_json::array();
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
     types.push_back(config.layer(i).windowed ? "sliding_attention" : "full_attention");
-    with_rotary.push_back(config.layer(i).rotary == nn::no_rotary ? 0 : 1);
+    with_rotary.push_back(config.layer(i).rotary == ops::no_rotary ? 0 : 1);
   }
   out["layer_types"] = types;
   if (type == "smollm3") out["no_rope_layers"] = with_rotary;

@@ -303,7 +303,7 @@ inline void read_smollm3(const io::json_object& json, model_config& config) {
   expect<format_error>(interval > 0, json.source_name(), ": no_rope_layer_interval: expected a positive number, found ",
                        interval);
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    if ((i + 1) % static_cast<std::size_t>(interval) == 0) config.layers[i].rotary = nn::no_rotary;
+    if ((i + 1) % static_cast<std::size_t>(interval) == 0) config.layers[i].rotary = ops::no_rotary;
   }
   if (json.find("no_rope_layers")) {
     const auto list = json.array("no_rope_layers");
@@ -313,12 +313,12 @@ inline void read_smollm3(const io::json_object& json, model_config& config) {
     for (const auto one : list) {
       const auto with_rotary = one.integer();
       if (!with_rotary) io::json_object::fail(message("no_rope_layers[", i, ']'), "0 or 1", one);
-      config.layers[i++].rotary = *with_rotary != 0 ? 0 : nn::no_rotary;
+      config.layers[i++].rotary = *with_rotary != 0 ? 0 : ops::no_rotary;
     }
   }
   for (layer_config& layer : config.layers) {
     layer.windowed =
-        config.sliding_window > 0 && (json.find("layer_types") ? layer.windowed : layer.rotary == nn::no_rotary);
+        config.sliding_window > 0 && (json.find("layer_types") ? layer.windowed : layer.rotary == ops::no_rotary);
   }
   if (std::ranges::none_of(config.layers, &layer_config::windowed)) config.sliding_window = 0;
 }

@@ -47,8 +47,8 @@ class network {
     if (config_.local_rope.dimension != 0) rotary_[1] = nn::rotary(config_.local_rope);
     for (const auto& layer : weights_.layers) {
       const int table = layer.attention.rotary;
-      expect<format_error>(table == nn::no_rotary || (table >= 0 && table < static_cast<int>(nn::max_rotary_tables) &&
-                                                      !rotary_[static_cast<std::size_t>(table)].empty()),
+      expect<format_error>(table == ops::no_rotary || (table >= 0 && table < static_cast<int>(ops::max_rotary_tables) &&
+                                                       !rotary_[static_cast<std::size_t>(table)].empty()),
                            "decoder: a layer turns by rotary table ", table, ", which the config lacks");
       expect<format_error>(!layer.attention.scores.windowed || config_.sliding_window > 0,
                            "decoder: a layer is windowed, but the config has no sliding window");
@@ -67,7 +67,7 @@ class network {
   [[nodiscard]] typename Context::value hidden(Context& context,
                                                std::span<const network_part<Parameters, KeyStore>> parts,
                                                const typename Context::value* vectors = nullptr) const {
-    using stream_type = nn::attention_stream<KeyStore>;
+    using stream_type = ops::attention_stream<KeyStore>;
     std::size_t num_rows = 0;
     for (const auto& part : parts) num_rows += part.tokens.size();
     const std::span<std::int32_t> tokens(context.memory.template take<std::int32_t>(num_rows), num_rows);
@@ -169,7 +169,7 @@ class network {
 
   model_config config_;
   decoder_weights<Parameters> weights_;
-  std::array<nn::rotary, nn::max_rotary_tables> rotary_;
+  std::array<nn::rotary, ops::max_rotary_tables> rotary_;
 };
 
 }  // namespace runnel::models

@@ -55,7 +55,7 @@ struct decoder_layer {
 
   template <class Context, class KeyStore>
   [[nodiscard]] auto operator()(Context& context, const typename Context::value& x,
-                                std::span<const attention_stream<KeyStore>> streams,
+                                ops::attention_streams<KeyStore> streams,
                                 std::span<const adapted_rows<Parameters>> adapted, index_t index) const {
     const auto attention_out = attention(context, attention_norm(context, x), streams, adapted, index);
     const auto attended = context(ops::add{}, x, context.drop(attention_post_norm(context, attention_out)));

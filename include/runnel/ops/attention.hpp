@@ -5,70 +5,17 @@
 #include <array>
 #include <cstddef>
 #include <span>
-#include <type_traits>
 #include <vector>
 
 #include <runnel/kernels/attention.hpp>
 #include <runnel/kernels/attention_backward.hpp>
 #include <runnel/kernels/reference/attention.hpp>
-#include <runnel/ops/elementwise.hpp>
-#include <runnel/ops/rotary.hpp>
+#include <runnel/ops/attention_streams.hpp>
 
 namespace runnel::ops {
 
-/// Rotates the keys of a pass by their own positions and writes keys and values to a store of one layer.
-///
-/// A key store has `write(layer, group, storage, key, value)`, `pages(layer, group)` and `with_scalar(f)`, which calls
-/// `f(scalar{})` with what its pages hold: the arena of a live stream, or a tape's, which keeps what it was given for
-/// the way back.
-struct store_keys {
-  index_t head_dim = 0;
-
-  /// `keys` and `values` are [rows, kv_heads * head_dim]; `angles` null for layers without rotary.
-  template <class T, class KeyStore>
-  void forward(basic_eval<T>& context, const typename basic_eval<T>::value& keys,
-               const typename basic_eval<T>::value& values, const row_table& rows,
-               const std::type_identity_t<basic_rotary_angles<T>>* angles, index_t layer, KeyStore& store) const {
-    const auto scope = context.memory.mark();
-    const auto rotated =
-        angles == nullptr ? keys : context(rotate{head_dim}, keys, angles->own, [](index_t) { return true; });
-    context.team.parallel_for(rows.size(), 16, [&](index_t begin, index_t end, int) {
-      for (index_t row = begin; row < end; ++row) {
-        const auto at = static_cast<std::size_t>(row);
-        store.write(layer, rows.groups()[at], rows.storage()[at], rotated.row(row).data(), values.row(row).data());
-      }
-    });
-    context.memory.release(scope);
-  }
-
-  /// Takes the gradients that rows' keys and values have gathered in the store (`keys` and `values` of a layer and
-  /// group, as `dual`).
-  template <class T, class KeyStore>
-  void backward(basic_eval<T>& context, const dual<T>& keys, const dual<T>& values, const row_table& rows,
-                const std::type_identity_t<basic_rotary_angles<T>>* angles, index_t layer, KeyStore& store) const {
-    const auto scope = context.memory.mark();
-    const auto gathered = context.make(keys.value.size(0), keys.value.size(1));
-    context.for_each_row(rows.size(), keys.value.size(1), [&]<class Arch>(index_t row, Arch) {
-      const auto at = static_cast<std::size_t>(row);
-      const auto key = store.keys(layer, rows.groups()[at]).gradient.row(rows.storage()[at]);
-      std::copy(key.begin(), key.end(), gathered.row(row).begin());
-    });
-    if (angles == nullptr) {
-      detail::pass_on(context, T(1), gathered, keys);
-    } else {
-      rotate{head_dim}.backward(context, gathered, keys, angles->own, [](index_t) { return true; });
-    }
-    context.for_each_row(rows.size(), values.value.size(1), [&]<class Arch>(index_t row, Arch) {
-      const auto at = static_cast<std::size_t>(row);
-      const dual<T> stored = store.values(layer, rows.groups()[at]);
-      kernels::scale_into<Arch>(stored.gradient.row(rows.storage()[at]).data(), T(1), values.value.size(1),
-                                values.gradient.row(row).data(), values.fresh);
-    });
-    context.memory.release(scope);
-  }
-};
-
-/// Range attention of a pass over a store (kernels/attention.hpp): [rows, heads * head_dim] to the same shape.
+/// Range attention of a pass over its streams' stores (kernels/attention.hpp): [rows of all streams, heads * head_dim]
+/// to the same shape. All streams are worked on together.
 struct range_attention {
   index_t heads = 0;
   index_t kv_heads = 0;
@@ -77,46 +24,79 @@ struct range_attention {
   float soft_cap = 0;
   bool windowed = false;  ///< whether rows see the ranges of the family's sliding window
 
-  /// Writes to `out`. Cost: proportional to the keys that rows see.
+  /// Writes to `out`. `rotary` is a table or `no_rotary`. Cost: proportional to the keys that rows see.
   template <class T, class KeyStore>
-  void forward(basic_eval<T>& context, const typename basic_eval<T>::value& queries, const row_table& rows,
-               const std::type_identity_t<basic_rotary_angles<T>>* angles, index_t layer, const KeyStore& store,
+  void forward(basic_eval<T>& context, const typename basic_eval<T>::value& queries,
+               attention_streams<KeyStore> streams, int rotary, index_t layer,
                const typename basic_eval<T>::value& out) const {
     const auto scope = context.memory.mark();
-    std::array<kernels::attention_segment<T>, num_groups> segments;
-    const auto rotated = rotate_queries(context, queries, rows, angles, false);
-    for (std::size_t s = 0; s < num_groups; ++s) {
-      segments[s].ranges = ranges_of(rows, s);
-      segments[s].pages = store.pages(layer, static_cast<group>(s));
-      segments[s].queries = rotated[s].data();
+    const auto turned = turn_queries(context, queries, streams, rotary, false);
+    using segments = std::array<kernels::attention_segment<T>, num_groups>;
+    const std::span<segments> all(context.memory.template take<segments>(streams.size()), streams.size());
+    const std::span<tile> tiles = make_tiles(context, streams);
+    index_t seen = 0;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        all[i][s].ranges = ranges_of(*streams[i].rows, s);
+        all[i][s].pages = streams[i].store->pages(layer, static_cast<group>(s));
+        all[i][s].queries = turned.toward(streams[i], s, rotary).data() + streams[i].first * queries.size(1);
+        const key_range any = kernels::detail::visible_to_any(all[i][s].ranges, 0, streams[i].rows->size());
+        seen += std::max(0, any.end - any.begin) * streams[i].rows->size();
+      }
     }
-    store.with_scalar([&]<class Scalar>(Scalar) { run<Scalar>(context, rows.size(), segments, out); });
+    kernels::attention_args<T> args;
+    args.heads = heads;
+    args.kv_heads = kv_heads;
+    args.head_dim = head_dim;
+    args.scale = static_cast<T>(scale);
+    args.soft_cap = static_cast<T>(soft_cap);
+    const index_t vectors = kernels::attention_rows * (heads / kv_heads);
+    const std::size_t scratch_size = kernels::attention_scratch<T>(vectors, head_dim);
+    auto* scratch = context.memory.template take<T>(scratch_size * static_cast<std::size_t>(context.team.size()));
+    const auto tasks = static_cast<index_t>(tiles.size()) * kv_heads;
+    const index_t work = seen * heads * head_dim / (2 * std::max<index_t>(1, tasks));
+    simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
+      context.team.parallel_for(tasks, context.grain_of(tasks, work), [&](index_t begin, index_t end, int worker) {
+        for (index_t task = begin; task < end; ++task) {
+          const tile& of = tiles[static_cast<std::size_t>(task / kv_heads)];
+          auto mine = args;
+          mine.segments = all[of.stream];
+          mine.out = out.data() + streams[of.stream].first * out.size(1);
+          streams[of.stream].store->with_scalar([&]<class Scalar>(Scalar) {
+            kernels::range_attention<Arch, Scalar>(mine, of.begin, of.end, task % kv_heads,
+                                                   scratch + static_cast<std::size_t>(worker) * scratch_size);
+          });
+        }
+      });
+    });
     context.memory.release(scope);
   }
 
   /// The weights by which `forward` averages values, by their definition and in double: calls `f(row, head, weights)`
-  /// for every row and head, where `weights[s]` has one for each key of segment s in the row's range. They sum to one
-  /// over both segments, or are none where the row sees nothing; keys outside of the range have none. Takes what
-  /// `forward` takes, changes nothing, and is slow: for looking at.
+  /// for every row of every stream and every head, where `row` is of its stream and `weights[s]` has one for each key
+  /// of segment s in the row's range. They sum to one over both segments, or are none where the row sees nothing; keys
+  /// outside of the range have none. Takes what `forward` takes, changes nothing, and is slow: for looking at.
   template <class T, class KeyStore, class F>
-  void weigh(basic_eval<T>& context, const typename basic_eval<T>::value& queries, const row_table& rows,
-             const std::type_identity_t<basic_rotary_angles<T>>* angles, index_t layer, const KeyStore& store,
-             F&& f) const {
+  void weigh(basic_eval<T>& context, const typename basic_eval<T>::value& queries, attention_streams<KeyStore> streams,
+             int rotary, index_t layer, F&& f) const {
     const auto scope = context.memory.mark();
-    const auto rotated = rotate_queries(context, queries, rows, angles, false);
+    const auto turned = turn_queries(context, queries, streams, rotary, false);
     const auto size = static_cast<std::size_t>(head_dim);
     std::vector<T> key(size);
     std::vector<double> scores;
     std::array<std::span<const double>, num_groups> weights;
-    for (index_t task = 0; task < rows.size() * heads; ++task) {
-      const index_t row = task / heads, head = task % heads;
+    for (index_t task = 0; task < queries.size(0) * heads; ++task) {
+      const auto& stream = detail::stream_at(streams, task / heads);
+      const index_t row = task / heads - stream.first, head = task % heads;
       scores.clear();
       for (std::size_t s = 0; s < num_groups; ++s) {
-        const auto query = rotated[s].row(row).subspan(static_cast<std::size_t>(head * head_dim), size);
-        const auto pages = store.pages(layer, static_cast<group>(s));
-        const key_range range = ranges_of(rows, s)[static_cast<std::size_t>(row)];
+        const auto query = turned.toward(stream, s, rotary)
+                               .row(stream.first + row)
+                               .subspan(static_cast<std::size_t>(head * head_dim), size);
+        const auto pages = stream.store->pages(layer, static_cast<group>(s));
+        const key_range range = ranges_of(*stream.rows, s)[static_cast<std::size_t>(row)];
         for (index_t at = range.begin; at < range.end; ++at) {
-          store.with_scalar([&]<class Scalar>(Scalar) {
+          stream.store->with_scalar([&]<class Scalar>(Scalar) {
             kernels::load_key<Scalar>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at,
                                       head / (heads / kv_heads), head_dim, key.data());
           });
@@ -127,7 +107,7 @@ struct range_attention {
       kernels::reference::softmax(scores);
       std::size_t first = 0;
       for (std::size_t s = 0; s < num_groups; ++s) {
-        const key_range range = ranges_of(rows, s)[static_cast<std::size_t>(row)];
+        const key_range range = ranges_of(*stream.rows, s)[static_cast<std::size_t>(row)];
         const auto count = static_cast<std::size_t>(std::max(0, range.end - range.begin));
         weights[s] = std::span<const double>(scores).subspan(first, count);
         first += count;
@@ -137,128 +117,177 @@ struct range_attention {
     context.memory.release(scope);
   }
 
-  /// Adds to the gradients in the store, and to those of the queries. Twice and a half the forward pass.
+  /// Adds to the gradients in the stores, and to those of the queries. Twice and a half the forward pass.
   template <class T, class KeyStore>
-  void backward(basic_eval<T>& context, const dual<T>& queries, const row_table& rows,
-                const std::type_identity_t<basic_rotary_angles<T>>* angles, index_t layer, KeyStore& store,
-                const dual<T>& out) const {
+  void backward(basic_eval<T>& context, const dual<T>& queries, attention_streams<KeyStore> streams, int rotary,
+                index_t layer, const dual<T>& out) const {
     const auto scope = context.memory.mark();
     const tensor_view<T, 2> values(const_cast<T*>(queries.value.data()), queries.value.shape());  // only read
-    const auto rotated = rotate_queries(context, values, rows, angles, true);
-    const bool one_frame = rotated[0].data() == rotated[1].data();
-    std::array<tensor_view<T, 2>, num_groups> gradients;
-    for (std::size_t s = 0; s < num_groups; ++s) {
-      gradients[s] = s > 0 && one_frame ? gradients[0] : context.make(queries.value.size(0), queries.value.size(1));
-      if (s == 0 || !one_frame) std::fill_n(gradients[s].data(), gradients[s].size(), T(0));
-    }
-    std::array<kernels::attention_segment_gradient<T>, num_groups> segments;
-    index_t count = 0;
-    for (std::size_t s = 0; s < num_groups; ++s) {
-      const dual<T> stored_keys = store.keys(layer, static_cast<group>(s));
-      const dual<T> stored_values = store.values(layer, static_cast<group>(s));
-      segments[s] = {rotated[s].data(),
-                     gradients[s].data(),
-                     ranges_of(rows, s),
+    const auto turned = turn_queries(context, values, streams, rotary, true);
+    const auto gradients = turned.template map<T>([&](const tensor_view<T, 2>& of) {
+      const auto made = context.make(of.size(0), of.size(1));
+      std::fill_n(made.data(), made.size(), T(0));
+      return made;
+    });
+    using segments = std::array<kernels::attention_segment_gradient<T>, num_groups>;
+    const std::span<segments> all(context.memory.template take<segments>(streams.size()), streams.size());
+    index_t most = 0;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      const index_t offset = streams[i].first * values.size(1);
+      index_t count = 0;
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        const dual<T> stored_keys = streams[i].store->keys(layer, static_cast<group>(s));
+        const dual<T> stored_values = streams[i].store->values(layer, static_cast<group>(s));
+        all[i][s] = {turned.toward(streams[i], s, rotary).data() + offset,
+                     gradients.toward(streams[i], s, rotary).data() + offset,
+                     ranges_of(*streams[i].rows, s),
                      stored_keys.value.data(),
                      stored_keys.gradient.data(),
                      stored_values.value.data(),
                      stored_values.gradient.data(),
                      stored_keys.value.size(0)};
-      count += segments[s].count;
-    }
-    run_backward(context, rows.size(), count, segments, out);
-    for (std::size_t s = 0; s < (one_frame ? 1 : num_groups); ++s) {
-      dual<T> to = queries;
-      to.fresh = queries.fresh && s == 0;
-      if (angles == nullptr) {
-        detail::pass_on(context, T(1), gradients[s], to);
-      } else {
-        rotate{head_dim}.backward(context, gradients[s], to, angles->toward[s], [](index_t) { return true; });
+        count += all[i][s].count;
       }
+      most = std::max(most, count);
     }
+    run_backward(context, streams, all, most, out);
+    turn_back(context, gradients, streams, rotary, queries);
     context.memory.release(scope);
   }
 
  private:
+  /// Rows of one stream that share a page while it is in the first cache.
+  struct tile {
+    std::size_t stream = 0;
+    index_t begin = 0;
+    index_t end = 0;
+  };
+
+  /// Queries of all streams in their own frame, for streams and segments without an offset, and in that of each
+  /// segment, for those with one. What no stream wants is empty.
+  template <class T>
+  struct turned_queries {
+    tensor_view<T, 2> own;
+    std::array<tensor_view<T, 2>, num_groups> shifted;
+
+    template <class KeyStore>
+    [[nodiscard]] static bool is_shifted(const attention_stream<KeyStore>& stream, std::size_t s, int rotary) noexcept {
+      if (rotary == no_rotary) return false;
+      const auto& angles = stream.angles[static_cast<std::size_t>(rotary)];
+      return angles.toward[s].cosines.data() != angles.own.cosines.data();
+    }
+    template <class KeyStore>
+    [[nodiscard]] const tensor_view<T, 2>& toward(const attention_stream<KeyStore>& stream, std::size_t s,
+                                                  int rotary) const noexcept {
+      return is_shifted(stream, s, rotary) ? shifted[s] : own;
+    }
+    /// Others of the same shapes.
+    template <class U, class F>
+    [[nodiscard]] turned_queries<U> map(F&& f) const {
+      turned_queries<U> out;
+      if (own.data() != nullptr) out.own = f(own);
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        if (shifted[s].data() != nullptr) out.shifted[s] = f(shifted[s]);
+      }
+      return out;
+    }
+  };
+
   [[nodiscard]] std::span<const key_range> ranges_of(const row_table& rows, std::size_t segment) const noexcept {
     const auto& toward = rows.toward(segment);
     return windowed ? toward.windowed : toward.ranges;
   }
 
-  /// Queries in the frame of each segment; the same value where these agree. Unless `all` are wanted, rows that see
-  /// nothing of a segment are left unset there.
-  template <class T>
-  [[nodiscard]] auto rotate_queries(basic_eval<T>& context, const tensor_view<T, 2>& queries, const row_table& rows,
-                                    const basic_rotary_angles<T>* angles, bool all) const {
-    std::array<tensor_view<T, 2>, num_groups> rotated;
-    tensor_view<T, 2> own_frame;
-    for (std::size_t s = 0; s < num_groups; ++s) {
-      if (angles == nullptr) {
-        rotated[s] = queries;
-        continue;
-      }
-      const bool unshifted = angles->toward[s].cosines.data() == angles->own.cosines.data();
-      if (unshifted && own_frame.data() != nullptr) {
-        rotated[s] = own_frame;
-        continue;
-      }
-      // Where both segments share the rows' own frame, one rotation serves both, so every row is rotated.
-      const auto ranges = ranges_of(rows, s);
-      rotated[s] = context(rotate{head_dim}, queries, angles->toward[s], [&](index_t row) {
-        const key_range range = ranges[static_cast<std::size_t>(row)];
-        return all || unshifted || range.begin < range.end;
-      });
-      if (unshifted) own_frame = rotated[s];
+  template <class T, class KeyStore>
+  [[nodiscard]] static std::span<tile> make_tiles(basic_eval<T>& context, attention_streams<KeyStore> streams) {
+    constexpr index_t height = kernels::attention_rows;
+    index_t count = 0;
+    for (const auto& stream : streams) count += (stream.rows->size() + height - 1) / height;
+    const auto size = static_cast<std::size_t>(count);
+    const std::span<tile> tiles(context.memory.template take<tile>(size), size);
+    auto next = tiles.begin();
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      const index_t rows = streams[i].rows->size();
+      for (index_t row = 0; row < rows; row += height) *next++ = {i, row, std::min(rows, row + height)};
     }
-    return rotated;
+    return tiles;
   }
 
-  template <class T>
-  void run_backward(basic_eval<T>& context, index_t rows, index_t keys,
-                    const std::array<kernels::attention_segment_gradient<T>, num_groups>& segments,
-                    const dual<T>& out) const {
+  /// Unless `all` are wanted, rows that see nothing of a segment to which they have an offset are left unset there.
+  template <class T, class KeyStore>
+  [[nodiscard]] turned_queries<T> turn_queries(basic_eval<T>& context, const tensor_view<T, 2>& queries,
+                                               attention_streams<KeyStore> streams, int rotary, bool all) const {
+    turned_queries<T> turned;
+    if (rotary == no_rotary) {
+      turned.own = queries;
+      return turned;
+    }
+    for (const auto& stream : streams) {
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        auto& to = turned.is_shifted(stream, s, rotary) ? turned.shifted[s] : turned.own;
+        if (to.data() == nullptr) to = context.make(queries.size(0), queries.size(1));
+      }
+    }
+    context.for_each_row(queries.size(0), 3 * queries.size(1), [&]<class Arch>(index_t row, Arch) {
+      const auto& stream = detail::stream_at(streams, row);
+      const auto& angles = stream.angles[static_cast<std::size_t>(rotary)];
+      const index_t at = row - stream.first;
+      bool in_own_frame = false;
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        const bool shifted = turned.is_shifted(stream, s, rotary);
+        const key_range range = ranges_of(*stream.rows, s)[static_cast<std::size_t>(at)];
+        if (shifted ? !all && range.begin >= range.end : in_own_frame) continue;
+        in_own_frame = in_own_frame || !shifted;
+        detail::turn_row<Arch>(angles.toward[s], at, queries.row(row).data(), queries.size(1), head_dim,
+                               turned.toward(stream, s, rotary).row(row).data());
+      }
+    });
+    return turned;
+  }
+
+  /// Adds what queries in their frames have gathered to their gradients.
+  template <class T, class KeyStore>
+  void turn_back(basic_eval<T>& context, const turned_queries<T>& gradients, attention_streams<KeyStore> streams,
+                 int rotary, const dual<T>& queries) const {
+    if (rotary == no_rotary) return detail::pass_on(context, T(1), gradients.own, queries);
+    const index_t features = queries.value.size(1);
+    context.for_each_row(queries.value.size(0), 3 * features, [&]<class Arch>(index_t row, Arch) {
+      const auto& stream = detail::stream_at(streams, row);
+      const auto& angles = stream.angles[static_cast<std::size_t>(rotary)];
+      bool in_own_frame = false;
+      for (std::size_t s = 0; s < num_groups; ++s) {
+        const bool shifted = gradients.is_shifted(stream, s, rotary);
+        if (!shifted && in_own_frame) continue;
+        in_own_frame = in_own_frame || !shifted;
+        detail::turn_row_back<Arch>(angles.toward[s], row - stream.first,
+                                    gradients.toward(stream, s, rotary).row(row).data(), features, head_dim,
+                                    queries.gradient.row(row).data(), queries.fresh && s == 0);
+      }
+    });
+  }
+
+  template <class T, class KeyStore, class Segments>
+  void run_backward(basic_eval<T>& context, attention_streams<KeyStore> streams, std::span<Segments> segments,
+                    index_t most_keys, const dual<T>& out) const {
     kernels::attention_gradient_args<T> args;
     args.heads = heads;
     args.kv_heads = kv_heads;
     args.head_dim = head_dim;
     args.scale = static_cast<T>(scale);
     args.soft_cap = static_cast<T>(soft_cap);
-    args.rows = rows;
-    args.segments = segments;
-    args.out_gradient = out.gradient.data();
-    const std::size_t size = kernels::attention_gradient_scratch<T>(keys, head_dim, segments.size());
+    const std::size_t size = kernels::attention_gradient_scratch<T>(most_keys, head_dim, num_groups);
     T* const scratch = context.memory.template take<T>(size * static_cast<std::size_t>(context.team.size()));
     simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
-      context.team.parallel_for(kv_heads, 1, [&](index_t begin, index_t end, int worker) {
-        for (index_t head = begin; head < end; ++head) {
-          kernels::range_attention_backward<Arch>(args, head, scratch + static_cast<std::size_t>(worker) * size);
-        }
-      });
-    });
-  }
-
-  template <class Scalar, class T>
-  void run(basic_eval<T>& context, index_t rows, const std::array<kernels::attention_segment<T>, num_groups>& segments,
-           const tensor_view<T, 2>& out) const {
-    kernels::attention_args<T> args;
-    args.heads = heads;
-    args.kv_heads = kv_heads;
-    args.head_dim = head_dim;
-    args.scale = static_cast<T>(scale);
-    args.soft_cap = static_cast<T>(soft_cap);
-    args.segments = segments;
-    args.out = out.data();
-    const index_t tiles = (rows + kernels::attention_rows - 1) / kernels::attention_rows;
-    const index_t queries = std::min(rows, kernels::attention_rows) * (heads / kv_heads);
-    const std::size_t scratch_size = kernels::attention_scratch<T>(queries, head_dim);
-    auto* scratch = context.memory.template take<T>(scratch_size * static_cast<std::size_t>(context.team.size()));
-    simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
-      context.team.parallel_for(tiles * kv_heads, 1, [&](index_t begin, index_t end, int worker) {
+      const auto tasks = static_cast<index_t>(streams.size()) * kv_heads;
+      context.team.parallel_for(tasks, 1, [&](index_t begin, index_t end, int worker) {
         for (index_t task = begin; task < end; ++task) {
-          const index_t first = task / kv_heads * kernels::attention_rows;
-          kernels::range_attention<Arch, Scalar>(args, first, std::min(rows, first + kernels::attention_rows),
-                                                 task % kv_heads,
-                                                 scratch + static_cast<std::size_t>(worker) * scratch_size);
+          const auto i = static_cast<std::size_t>(task / kv_heads);
+          auto mine = args;
+          mine.rows = streams[i].rows->size();
+          mine.segments = segments[i];
+          mine.out_gradient = out.gradient.data() + streams[i].first * out.gradient.size(1);
+          kernels::range_attention_backward<Arch>(mine, task % kv_heads,
+                                                  scratch + static_cast<std::size_t>(worker) * size);
         }
       });
     });

@@ -41,13 +41,13 @@ class attention_watch : public eval {
   }
 
   template <class KeyStore>
-  void operator()(const range_attention& op, const value& queries, const row_table& rows, const rotary_angles* angles,
-                  index_t layer, const KeyStore& store, const value& out) {
-    op.weigh(*this, queries, rows, angles, layer, store,
+  void operator()(const range_attention& op, const value& queries, attention_streams<KeyStore> streams, int rotary,
+                  index_t layer, const value& out) {
+    op.weigh(*this, queries, streams, rotary, layer,
              [&](index_t row, index_t head, const std::array<std::span<const double>, num_groups>& weights) {
                watch_({layer, row, head, weights});
              });
-    eval::operator()(op, queries, rows, angles, layer, store, out);
+    eval::operator()(op, queries, streams, rotary, layer, out);
   }
 
  private:

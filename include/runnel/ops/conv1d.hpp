@@ -69,7 +69,7 @@ struct conv1d {
       task.y = whole;
       // Panels may hold outputs of the next group too, whose numbers are of no use.
       const index_t first = g * outputs / width, last = ((g + 1) * outputs + width - 1) / width;
-      detail::for_each_panel(context, last - first,
+      detail::for_each_panel(context, last - first, detail::panel_work(rows, weight.inputs()),
                              [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
                                detail::run_panels<Arch>(task, first + begin, first + end, scratch);
                              });

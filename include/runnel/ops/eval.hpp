@@ -71,17 +71,28 @@ class basic_eval {
     return {memory.take<T>(static_cast<std::size_t>(rows * features)), {rows, features}};
   }
 
-  /// Runs `f(row, Arch)` for every row, in parallel where `work` (elements touched a row) makes it worth a hand-over.
+  /// Things that a piece of work for one thread should have, of `count` that take `work` each (numbers touched by an
+  /// elementwise op, say): a hand-over between threads takes a microsecond or two, and many things make longer pieces.
+  [[nodiscard]] index_t grain_of(index_t count, index_t work) const noexcept {
+    constexpr index_t worthwhile = 32768;
+    const index_t share = count / (8 * static_cast<index_t>(team.size()));
+    return std::max({index_t{1}, worthwhile / std::max<index_t>(1, work), share});
+  }
+
+  /// Runs `f(begin, end, Arch)` over pieces of `rows` rows, in parallel where `work` (numbers touched a row) makes it
+  /// worth a hand-over.
+  template <class F>
+  void for_each_rows(index_t rows, index_t work, F&& f) {
+    simd::with_arch(options_.instructions, [&]<class Arch>(Arch arch) {
+      team.parallel_for(rows, grain_of(rows, work), [&](index_t begin, index_t end, int) { f(begin, end, arch); });
+    });
+  }
+
+  /// Runs `f(row, Arch)` for every row, likewise.
   template <class F>
   void for_each_row(index_t rows, index_t work, F&& f) {
-    constexpr index_t worthwhile = 8192;
-    // Many rows make longer pieces: each costs a hand-over between threads.
-    const index_t share = rows / (16 * static_cast<index_t>(team.size()));
-    const index_t grain = std::max({index_t{1}, worthwhile / std::max<index_t>(1, work), share});
-    simd::with_arch(options_.instructions, [&]<class Arch>(Arch arch) {
-      team.parallel_for(rows, grain, [&](index_t begin, index_t end, int) {
-        for (index_t row = begin; row < end; ++row) f(row, arch);
-      });
+    for_each_rows(rows, work, [&]<class Arch>(index_t begin, index_t end, Arch arch) {
+      for (index_t row = begin; row < end; ++row) f(row, arch);
     });
   }
 

@@ -135,15 +135,17 @@ inline product_task make_task(eval& context, const eval::value& x, const prepare
   return task;
 }
 
-/// Runs `f(begin, end, scratch, Arch)` over pieces of `panels`, in parallel.
+/// What a panel takes (`eval::grain_of`): to fetch its weights, and to multiply.
+[[nodiscard]] constexpr index_t panel_work(index_t rows, index_t inputs) noexcept { return 4 * (rows + 4) * inputs; }
+
+/// Runs `f(begin, end, scratch, Arch)` over pieces of `panels` that take `work` each, in parallel.
 template <class F>
-void for_each_panel(eval& context, index_t panels, F&& f) {
+void for_each_panel(eval& context, index_t panels, index_t work, F&& f) {
   const auto scope = context.memory.mark();
   auto* scratch =
       context.memory.take<quant::word>(kernels::product_scratch * static_cast<std::size_t>(context.team.size()));
-  const index_t grain = std::max<index_t>(1, panels / (8 * context.team.size()));
   simd::with_arch(context.options().instructions, [&]<class Arch>(Arch arch) {
-    context.team.parallel_for(panels, grain, [&](index_t begin, index_t end, int worker) {
+    context.team.parallel_for(panels, context.grain_of(panels, work), [&](index_t begin, index_t end, int worker) {
       f(begin, end, scratch + static_cast<std::size_t>(worker) * kernels::product_scratch, arch);
     });
   });
@@ -184,7 +186,8 @@ struct products {
   static void run(eval& context, std::span<const detail::product_task> tasks) {
     index_t panels = 0;
     for (const auto& task : tasks) panels += kernels::panel_count(task.weight->outputs());
-    detail::for_each_panel(context, panels, [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
+    const index_t work = detail::panel_work(tasks.front().y.size(0), tasks.front().weight->inputs());
+    detail::for_each_panel(context, panels, work, [&]<class Arch>(index_t begin, index_t end, auto* scratch, Arch) {
       for (const auto& task : tasks) {
         const index_t count = kernels::panel_count(task.weight->outputs());
         const index_t first = std::max<index_t>(begin, 0), last = std::min(end, count);
@@ -261,7 +264,7 @@ struct gated_product {
     const auto gated = detail::make_task(context, x, gate, gate_bias, planes, {});
     const auto other = detail::make_task(context, x, up, up_bias, planes, {&gated, 1});
     constexpr auto width = static_cast<index_t>(quant::panel_features);
-    detail::for_each_panel(context, kernels::panel_count(gate.outputs()),
+    detail::for_each_panel(context, kernels::panel_count(gate.outputs()), 2 * detail::panel_work(x.size(0), x.size(1)),
                            [&]<class Arch>(index_t begin, index_t end, quant::word* scratch, Arch) {
                              detail::run_panels<Arch>(gated, begin, end, scratch);
                              detail::run_panels<Arch>(other, begin, end, scratch);

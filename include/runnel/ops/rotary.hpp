@@ -5,8 +5,6 @@
 #include <cmath>
 #include <span>
 
-#include <runnel/kernels/elementwise.hpp>
-#include <runnel/kernels/elementwise_backward.hpp>
 #include <runnel/ops/eval.hpp>
 #include <runnel/position/row_table.hpp>
 
@@ -62,44 +60,6 @@ struct rotary_table {
       }
     });
     return out;
-  }
-};
-
-/// Rotates the heads of every row of x, [rows, heads * head_dim], into a new value. Rows for which `wanted(row)` is
-/// false are left unset.
-struct rotate {
-  index_t head_dim = 0;
-
-  template <class T, class Wanted>
-  [[nodiscard]] auto forward(basic_eval<T>& context, const typename basic_eval<T>::value& x,
-                             const typename basic_rotary_angles<T>::table& angles, Wanted&& wanted) const {
-    const auto y = context.make(x.size(0), x.size(1));
-    const index_t heads = x.size(1) / head_dim;
-    const index_t rotary = 2 * angles.cosines.size(1);
-    context.for_each_row(x.size(0), 2 * x.size(1), [&]<class Arch>(index_t row, Arch) {
-      if (!wanted(row)) return;
-      for (index_t h = 0; h < heads; ++h) {
-        kernels::rotate_half<Arch>(x.row(row).data() + h * head_dim, angles.cosines.row(row).data(),
-                                   angles.sines.row(row).data(), rotary, head_dim, y.row(row).data() + h * head_dim);
-      }
-    });
-    return y;
-  }
-
-  /// Adds the gradient of the result, rotated back, to x's, for the rows that were wanted.
-  template <class T, class Wanted>
-  void backward(basic_eval<T>& context, const typename basic_eval<T>::value& dy, const dual<T>& x,
-                const typename basic_rotary_angles<T>::table& angles, Wanted&& wanted) const {
-    const index_t heads = dy.size(1) / head_dim;
-    const index_t rotary = 2 * angles.cosines.size(1);
-    context.for_each_row(dy.size(0), 2 * dy.size(1), [&]<class Arch>(index_t row, Arch) {
-      if (!wanted(row)) return;
-      for (index_t h = 0; h < heads; ++h) {
-        kernels::rotate_half_backward<Arch>(dy.row(row).data() + h * head_dim, angles.cosines.row(row).data(),
-                                            angles.sines.row(row).data(), rotary, head_dim,
-                                            x.gradient.row(row).data() + h * head_dim, x.fresh);
-      }
-    });
   }
 };
 

@@ -36,7 +36,7 @@ struct encoder_layer {
 
   template <class Context, class KeyStore>
   [[nodiscard]] auto operator()(Context& context, const typename Context::value& x,
-                                std::span<const nn::attention_stream<KeyStore>> streams, index_t index) const {
+                                ops::attention_streams<KeyStore> streams, index_t index) const {
     const auto attend = [&](const typename Context::value& in) {
       return context.drop(attention(context, in, streams, std::span<const nn::adapted_rows<Parameters>>(), index));
     };

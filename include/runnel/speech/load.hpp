@@ -306,7 +306,7 @@ class encoder_builder {
     out.attention.scores.heads = out.attention.scores.kv_heads = config_.num_attention_heads;
     out.attention.scores.head_dim = config_.head_dim();
     out.attention.scores.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim())));
-    out.attention.rotary = nn::no_rotary;
+    out.attention.rotary = ops::no_rotary;
     out.mlp_norm = norm(names_.mlp_norm, i, hidden, config_.layer_norm_eps);
     out.mlp.up = linear(names_.up, i, inner, hidden);
     out.mlp.down = linear(names_.down, i, hidden, inner);

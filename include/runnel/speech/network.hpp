@@ -54,7 +54,7 @@ class network {
   template <class Context, class KeyStore>
   [[nodiscard]] auto transform(Context& context, const typename Context::value& frames, const row_table& rows,
                                KeyStore& store) const {
-    using stream_type = nn::attention_stream<KeyStore>;
+    using stream_type = ops::attention_stream<KeyStore>;
     const std::span<stream_type> streams(context.memory.template take<stream_type>(1), 1);
     streams[0] = {&rows, {}, &store, 0};
     const bool norm_first = config_.do_stable_layer_norm;
