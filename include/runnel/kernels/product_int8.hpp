@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <runnel/core/aligned_buffer.hpp>
 #include <runnel/kernels/activations.hpp>
 #include <runnel/kernels/product.hpp>
 
