@@ -11,6 +11,7 @@
 #include <runnel/ops/attention.hpp>
 #include <runnel/stream/plan.hpp>
 
+#include "compute_modes.hpp"
 #include "support.hpp"
 
 /// \file
@@ -42,12 +43,10 @@ struct setup {
   }
   [[nodiscard]] cache::entry_shape entry() const {
     cache::entry_shape out{1, kv_heads, head_size};
-    for (const auto type : {cache::storage_type::f32, cache::storage_type::bf16}) {
-      if (cache::name_of(type) != storage) continue;
-      out.storage = type;
-      return out;
-    }
-    parameters::fail("unknown storage " + storage);
+    const auto type = benchmarks::storage_named(storage);
+    if (!type) parameters::fail("unknown storage " + storage);
+    out.storage = *type;
+    return out;
   }
 };
 

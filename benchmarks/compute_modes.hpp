@@ -6,10 +6,12 @@
 #include <string_view>
 #include <vector>
 
+#include <runnel/cache/key_value_cache.hpp>
 #include <runnel/ops/product.hpp>
 
 /// \file
-/// The library's compute modes as lists and names, so that a new one is measured without a change here.
+/// The library's compute modes as lists and names, so that a new one is measured without a change here; and what keys
+/// and values are stored as, by name.
 
 namespace benchmarks {
 
@@ -43,6 +45,13 @@ inline std::string compute_mode_names() {
 inline std::optional<runnel::ops::compute_mode> compute_mode_named(std::string_view name) {
   for (const auto mode : all_compute_modes()) {
     if (runnel::ops::name_of(mode) == name) return mode;
+  }
+  return std::nullopt;
+}
+
+inline std::optional<runnel::cache::storage_type> storage_named(std::string_view name) {
+  for (const auto type : {runnel::cache::storage_type::f32, runnel::cache::storage_type::bf16}) {
+    if (runnel::cache::name_of(type) == name) return type;
   }
   return std::nullopt;
 }

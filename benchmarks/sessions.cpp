@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -29,14 +30,14 @@ using benchmarks::vary;
 struct setup {
   std::string model;
   std::string compute;
+  std::string storage;
   index_t sessions = 1;
-  index_t wait = 3;
+  std::string policy;
   int threads = 1;
 
   [[nodiscard]] std::string name() const {
-    return "sessions/" + std::filesystem::path(model).stem().string() + "/compute:" + compute +
-           "/wait:" + std::to_string(wait) + "/sessions:" + std::to_string(sessions) +
-           "/threads:" + std::to_string(threads);
+    return "sessions/" + std::filesystem::path(model).stem().string() + "/compute:" + compute + "/storage:" + storage +
+           "/policy:" + policy + "/sessions:" + std::to_string(sessions) + "/threads:" + std::to_string(threads);
   }
 };
 
@@ -63,7 +64,17 @@ const stream::language_model& model_at(const std::string& path) {
 class crowd {
  public:
   crowd(const stream::language_model& model, const setup& with) : model_(model), batch_(model.network, compute(with)) {
-    options_.when = stream::wait_k{static_cast<int>(with.wait)};
+    if (with.policy == "read-all") {
+      options_.how = stream::parse_plan("batch");
+      options_.when = stream::read_all{};
+    } else if (with.policy.starts_with("wait-") && std::atoi(with.policy.c_str() + 5) > 0) {
+      options_.when = stream::wait_k{std::atoi(with.policy.c_str() + 5)};
+    } else {
+      parameters::fail("unknown policy " + with.policy);
+    }
+    const auto storage = benchmarks::storage_named(with.storage);
+    if (!storage) parameters::fail("unknown storage " + with.storage);
+    options_.cache_type = *storage;
     options_.compute = compute(with);
     options_.max_tokens = 48;  // a model that was not trained to stream may not end
     if (!model.format.languages.empty()) options_.instruction = model.format.languages.front().instruction;
@@ -144,7 +155,8 @@ int main(int argc, char** argv) {
   std::vector<setup> all{setup{}};
   vary(all, given.words("model", RUNNEL_DEMO_MODEL, "GGUF files or Hugging Face folders"), &setup::model);
   vary(all, given.words("compute", "bf16", "the numbers in which products are taken"), &setup::compute);
-  vary(all, given.numbers("wait", "3", "k of wait-k"), &setup::wait);
+  vary(all, given.words("storage", "f32", "of keys and values: f32, bf16"), &setup::storage);
+  vary(all, given.words("policy", "wait-3", "wait-K, or read-all, under batch"), &setup::policy);
   vary(all, given.numbers("sessions", "1,8,32", "at a time"), &setup::sessions);
   vary(all, given.numbers("threads", "1,2", "threads"), &setup::threads);
   given.done();

@@ -118,6 +118,42 @@ TEST_CASE("dots of bytes are exact, dots of bf16 are one or two fused steps") {
   });
 }
 
+TEST_CASE("blocks are transposed, wherever they lie") {
+  std::vector<std::int32_t> from(16 * 21 + 3);
+  for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::int32_t>(i);
+  tests::for_each_arch([&]<class Arch>(Arch) {
+    for (const std::ptrdiff_t stride : {16, 19, 33}) {
+      std::vector<std::int32_t> to(static_cast<std::size_t>(15 * stride + 17), -1);
+      simd::transpose<Arch>(from.data() + 3, 21, to.data() + 1, stride);
+      std::size_t written = 0;
+      for (std::ptrdiff_t i = 0; i < 16; ++i) {
+        for (std::ptrdiff_t j = 0; j < 16; ++j) {
+          CHECK(to[static_cast<std::size_t>(1 + i * stride + j)] == from[static_cast<std::size_t>(3 + j * 21 + i)]);
+        }
+      }
+      for (const auto value : to) written += value != -1 ? 1 : 0;
+      CHECK(written == 256);
+    }
+  });
+}
+
+TEST_CASE("floats round to whole numbers, ties to even; bytes are summed with their signs") {
+  const std::vector<float> x{0.5f, 1.5f, -0.5f, -2.5f, 126.5f, -126.5f, 3.49f, -7.51f,
+                             0.5f, 1.5f, -0.5f, -2.5f, 126.5f, -126.5f, 3.49f, -7.51f};
+  const std::vector<std::int32_t> expected{0, 2, 0, -2, 126, -126, 3, -8, 0, 2, 0, -2, 126, -126, 3, -8};
+  tests::for_each_arch([&]<class Arch>(Arch) {
+    const auto found = store<std::int32_t, Arch>(simd::round_to_int(load<float, Arch>(x)));
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i] == expected[i]);
+  });
+  std::array<std::int8_t, 16> bytes{};
+  CHECK(simd::sum_of_16_bytes(bytes.data()) == 0);
+  bytes.fill(-128);
+  CHECK(simd::sum_of_16_bytes(bytes.data()) == -2048);
+  bytes.fill(127);
+  bytes[7] = -3;
+  CHECK(simd::sum_of_16_bytes(bytes.data()) == 15 * 127 - 3);
+}
+
 TEST_CASE("exp, tanh and comparisons treat extremes as the kernels rely on") {
   tests::for_each_arch([&]<class Arch>(Arch) {
     const auto first = [](const simd::lanes<float, Arch>& x) { return store<float, Arch>(x)[0]; };

@@ -389,6 +389,36 @@ TEST_CASE("bf16 products carry zeros, infinities and NaN") {
   }
 }
 
+TEST_CASE("quants stay within 127 and near their inputs at every magnitude") {
+  random_stream random(36);
+  for (int exponent = -148; exponent < 128; ++exponent) {
+    CAPTURE(exponent);
+    std::vector<float> x(64);
+    for (float& value : x) value = std::ldexp(static_cast<float>(2 * random.uniform() - 1), exponent);
+    x[static_cast<std::size_t>(random.below(64))] = std::ldexp(std::nextafter(1.0f, 0.0f), exponent);
+    tests::for_each_arch([&]<class Arch>(Arch) {
+      std::vector<kernels::byte_block> blocks(4);  // two planes
+      kernels::quantize_row<Arch>(x.data(), 64, 8, 2, blocks.data());
+      for (std::size_t k = 0; k < 64; ++k) {
+        const auto &first = blocks[k / 32], &second = blocks[2 + k / 32];
+        const int quant = first.quants[k % 32];
+        CHECK(std::abs(quant) <= 127);
+        const double rest = static_cast<double>(x[k]) - static_cast<double>(first.scale) * quant;
+        if (first.scale == 0) {
+          CHECK(quant == 0);
+          CHECK(std::fabs(x[k]) < 127 * 4e-37f);
+          continue;
+        }
+        CHECK(std::fabs(rest) <= 0.501 * static_cast<double>(first.scale));
+        if (second.scale != 0) {
+          const double more = static_cast<double>(second.scale) * static_cast<double>(second.quants[k % 32]);
+          CHECK(std::fabs(rest - more) <= 0.501 * static_cast<double>(second.scale));
+        }
+      }
+    });
+  }
+}
+
 TEST_CASE("inputs of rows that lie unaligned round to the same numbers") {
   random_stream random(35);
   const auto x = tests::normals<float>(random, 160);

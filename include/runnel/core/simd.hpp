@@ -183,6 +183,45 @@ RUNNEL_INLINE lanes<std::int32_t, Arch> look_up(const std::array<std::uint8_t, 1
   return ints::load_aligned(reinterpret_cast<const std::int32_t*>(bytes.data()));
 }
 
+/// Side of a block that `transpose` takes.
+inline constexpr std::size_t transposed_side = 16;
+
+/// to[i * to_stride + j] = from[j * from_stride + i] for i, j below 16: words of 32 bits, floats or whole numbers.
+template <class Arch, class Word>
+requires(sizeof(Word) == 4) void transpose(const Word* from, std::ptrdiff_t from_stride, Word* to,
+                                           std::ptrdiff_t to_stride) noexcept {
+  constexpr auto side = static_cast<std::ptrdiff_t>(transposed_side);
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    __m512i r[16], t[16];
+    for (std::ptrdiff_t i = 0; i < side; ++i) r[i] = _mm512_loadu_si512(from + i * from_stride);
+    for (int i = 0; i < 16; i += 2) {  // pairs of rows, word by word
+      t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+      t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {  // fours of rows: r[i + j] has columns j, 4 + j, 8 + j, 12 + j
+      r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+      r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+      r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+      r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (std::ptrdiff_t j = 0; j < 4; ++j) {  // quarters of registers
+      const __m512i even = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88), odd = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
+      const __m512i even_too = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
+      const __m512i odd_too = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
+      _mm512_storeu_si512(to + j * to_stride, _mm512_shuffle_i32x4(even, even_too, 0x88));
+      _mm512_storeu_si512(to + (4 + j) * to_stride, _mm512_shuffle_i32x4(odd, odd_too, 0x88));
+      _mm512_storeu_si512(to + (8 + j) * to_stride, _mm512_shuffle_i32x4(even, even_too, 0xdd));
+      _mm512_storeu_si512(to + (12 + j) * to_stride, _mm512_shuffle_i32x4(odd, odd_too, 0xdd));
+    }
+    return;
+  }
+#endif
+  for (std::ptrdiff_t i = 0; i < side; ++i) {
+    for (std::ptrdiff_t j = 0; j < side; ++j) to[i * to_stride + j] = from[j * from_stride + i];
+  }
+}
+
 /// Asks for the cache line at `address`, which need not be a valid one.
 RUNNEL_INLINE void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
 

@@ -70,7 +70,7 @@ namespace detail {
 /// Steps of the inner sum that a panel is arranged for at a time: with them it stays in the first cache.
 inline constexpr index_t dense_stretch = 256;
 /// Steps that are copied together where the other direction is contiguous.
-inline constexpr index_t dense_block = 16;
+inline constexpr auto dense_block = static_cast<index_t>(simd::transposed_side);
 
 /// Two floats as a pair of bf16, the first in the lower half.
 [[nodiscard]] RUNNEL_INLINE quant::word bf16_pair(float low, float high) noexcept {
@@ -109,12 +109,17 @@ void gather_block(const T* from, index_t step, index_t next, index_t inner, inde
         pair_rows<Arch>(even, s * inputs + 1 < inner ? even + step : nullptr, static_cast<std::size_t>(dense_block),
                         pairs.data() + (s - s0) * dense_block);
       }
+      if (s1 - s0 == dense_block) return simd::transpose<Arch>(pairs.data(), dense_block, out, stride);
       for (index_t i = 0; i < dense_block; ++i) {
         for (index_t s = 0; s < s1 - s0; ++s) {
           out[i * stride + s] = pairs[static_cast<std::size_t>(s * dense_block + i)];
         }
       }
       return;
+    }
+  } else if constexpr (std::is_same_v<T, float>) {
+    if (next == 1 && count == dense_block && s1 - s0 == dense_block) {
+      return simd::transpose<Arch>(from + s0 * step, step, out, stride);
     }
   }
   for (index_t s = s0; s < s1; ++s) {
@@ -149,9 +154,22 @@ void arrange_panel(const dense_operand<T>& b, index_t k0, index_t count, index_t
     const index_t s1 = std::min(s0 + dense_block, steps);
     for (index_t n0 = 0; n0 < width; n0 += dense_block) {
       const index_t there = std::clamp<index_t>(features - n0, 0, dense_block);
+      const bool whole = there == dense_block && s1 - s0 == dense_block;
+      if constexpr (std::is_same_v<T, float> && inputs == 1) {
+        if (whole && b.row_stride == 1) {
+          simd::transpose<Arch>(b.at(k0 + s0, first + n0), b.column_stride, out + s0 * width + n0, width);
+          continue;
+        }
+      }
       if (there < dense_block) block.fill(0);
       gather_block<Arch, Arithmetic>(b.at(k0, first + n0), b.row_stride, b.column_stride, count, there, s0, s1,
                                      block.data(), dense_block);
+      if constexpr (sizeof(block[0]) == sizeof(quant::word)) {
+        if (whole) {
+          simd::transpose<Arch>(block.data(), dense_block, out + s0 * width + n0, width);
+          continue;
+        }
+      }
       for (index_t s = 0; s < s1 - s0; ++s) {
         for (index_t n = 0; n < dense_block; ++n) {
           out[(s0 + s) * width + n0 + n] = block[static_cast<std::size_t>(n * dense_block + s)];

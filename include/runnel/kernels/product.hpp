@@ -196,13 +196,21 @@ void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, c
   constexpr std::size_t width = simd::width<sum, Arch>;
   constexpr std::size_t columns = std::min<std::size_t>(2, quant::panel_features / width);
   const auto rows = row_starts<element, Rows>(x, x_stride, out.rows);
-  alignas(64) tile_sums<sum, Rows> sums{};
-  if (!stretch.first) read_tile(out, sums.data());
+  // A tile whose rows and features are all there is kept in y itself.
+  const bool whole =
+      out.rows == static_cast<index_t>(Rows) && out.features == static_cast<index_t>(quant::panel_features);
+  alignas(64) tile_sums<sum, Rows> spare;
+  sum* const sums = whole ? out.y : spare.data();
+  const index_t sums_stride = whole ? out.stride : static_cast<index_t>(quant::panel_features);
+  if (!whole && !stretch.first) read_tile(out, spare.data());
+  const auto place = [&](std::size_t r, std::size_t column) RUNNEL_LAMBDA_INLINE {
+    return sums + static_cast<index_t>(r) * sums_stride + static_cast<index_t>(column);
+  };
   for (std::size_t column = 0; column < quant::panel_features; column += columns * width) {
     batch acc[Rows][columns];
     RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
       RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
-        acc[r][v] = batch::load_aligned(sums.data() + r * quant::panel_features + column + v * width);
+        acc[r][v] = stretch.first ? batch(sum(0)) : batch::load_unaligned(place(r, column + v * width));
       }
     }
     const element* weights = stretch.weights + column;
@@ -218,13 +226,15 @@ void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, c
         }
       }
     }
+    const bool biased = whole && stretch.last && out.bias != nullptr;
     RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
       RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
-        acc[r][v].store_aligned(sums.data() + r * quant::panel_features + column + v * width);
+        if (biased) acc[r][v] = acc[r][v] + batch::load_unaligned(out.bias + column + v * width);
+        acc[r][v].store_unaligned(place(r, column + v * width));
       }
     }
   }
-  write_tile(sums.data(), out, stretch.last);
+  if (!whole) write_tile(spare.data(), out, stretch.last);
 }
 
 /// Runs `tile(height, first row, out)` over all rows: full tiles, or a single row.
