@@ -224,6 +224,8 @@ requires(sizeof(Word) == 4) void transpose(const Word* from, std::ptrdiff_t from
 
 /// Asks for the cache line at `address`, which need not be a valid one.
 RUNNEL_INLINE void prefetch(const void* address) noexcept { __builtin_prefetch(address); }
+/// The same for later: it may wait in the second cache.
+RUNNEL_INLINE void prefetch_for_later(const void* address) noexcept { __builtin_prefetch(address, 0, 2); }
 
 /// Sum over lanes in an order fixed by the instruction set.
 template <class T, class Arch>

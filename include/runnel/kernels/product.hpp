@@ -165,7 +165,7 @@ void write_tile(T* sums, const output_tile<T>& to, bool last) noexcept {
   }
 }
 
-/// Elements that weights are fetched ahead: few rows use a line up faster than the next arrives from the last cache.
+/// Elements that a lone tile fetches ahead: it uses a line up faster than the next arrives from the last cache.
 inline constexpr index_t prefetch_distance = 24 * static_cast<index_t>(quant::panel_features);
 
 /// Weights of one stretch of one panel, [count, 32].
@@ -175,6 +175,34 @@ struct weight_stretch {
   index_t count = 0;
   bool first = false;  // sums start at zero, otherwise they continue what y holds
   bool last = false;
+  // Which half of the stretch that lies behind this one is asked for meanwhile: while the first of several tiles wait
+  // for memory, or the others for arithmetic, both would be idle half of the time. 2: none; -1: the tile is the only
+  // one, and fetches its own weights.
+  int fetched_half = 2;
+};
+
+/// What a tile fetches while it runs: from here on, so much further each step.
+template <class Element>
+struct fetching {
+  const Element* from = nullptr;
+  index_t step = 0;
+  bool later = false;
+
+  /// For features [column, column + count) of a stretch's.
+  fetching(const weight_stretch<Element>& stretch, std::size_t column, std::size_t count) noexcept {
+    constexpr auto features = static_cast<index_t>(quant::panel_features);
+    const auto first = static_cast<index_t>(column);
+    from = stretch.weights + first;
+    if (stretch.fetched_half < 0) {
+      from += prefetch_distance;
+      step = features;
+    } else if (stretch.fetched_half < 2) {
+      const auto share = static_cast<index_t>(count) / 2;  // of each step's features
+      from = stretch.weights + stretch.count * (features + stretch.fetched_half * features / 2 + first / 2);
+      step = share;
+      later = true;
+    }
+  }
 };
 
 /// Where the rows of a tile begin: those past the last are the last again.
@@ -214,11 +242,17 @@ void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, c
       }
     }
     const element* weights = stretch.weights + column;
-    for (index_t k = 0; k < stretch.count; ++k, weights += quant::panel_features) {
+    const fetching<element> ahead(stretch, column, columns * width);
+    const element* wanted = ahead.from;
+    for (index_t k = 0; k < stretch.count; ++k, weights += quant::panel_features, wanted += ahead.step) {
+      if (ahead.later) {
+        simd::prefetch_for_later(wanted);
+      } else {
+        RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) simd::prefetch(wanted + v * width);
+      }
       simd::lanes<element, Arch> w[columns];
       RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
         w[v] = simd::lanes<element, Arch>::load_aligned(weights + v * width);
-        simd::prefetch(weights + prefetch_distance + v * width);
       }
       RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
         RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
@@ -342,6 +376,8 @@ void product(const product_args<typename Arithmetic::sum, typename Arithmetic::e
       }
       detail::for_each_tile<detail::tile_height<Arch>>(
           detail::panel_output(args, p), [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
+            constexpr auto full = static_cast<index_t>(detail::tile_height<Arch>);
+            if (as_stored) stretch.fetched_half = args.rows <= full ? -1 : std::min(static_cast<int>(row / full), 2);
             detail::stretch_tile<Arch, Arithmetic, height>(
                 stretch, args.x + row * args.x_stride + k0 / Arithmetic::inputs, args.x_stride, out);
           });

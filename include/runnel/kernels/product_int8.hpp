@@ -124,18 +124,29 @@ struct byte_stretch {
   const quant::word* words = nullptr;
   index_t first = 0;
   index_t count = 0;
+  std::size_t panel_words = 0;  // to the same place in the next panel; 0: the words are a copy, and nothing is fetched
+  std::size_t tile = 0;         // of so many over the same weights
+  std::size_t tiles = 1;
 };
 
-/// Asks for the weights that a single row comes to soon: it is done with a line before the next arrives from memory, and
-/// threads that share panels break the streams that a processor would see by itself.
+/// Asks for weights that are wanted soon, one block's worth a block. A lone tile is done with a line before the next
+/// arrives from memory, and threads that share panels break the streams that a processor would see by itself; of
+/// several tiles the first ones ask for the next panel, a share each, or memory would wait while the others multiply.
 template <class Codec>
-RUNNEL_INLINE void fetch_ahead(const quant::word* block, std::size_t part) noexcept {
-  constexpr std::size_t distance = 4096 / sizeof(quant::word);
+RUNNEL_INLINE void fetch_ahead(const byte_stretch& stretch, const quant::word* block, std::size_t part) noexcept {
   constexpr std::size_t line = memory_alignment / sizeof(quant::word);
   constexpr std::size_t parts = Codec::panel_inputs / byte_block::inputs;
   constexpr std::size_t lines = (Codec::panel_words / parts + line - 1) / line;
-  const quant::word* from = block + distance + part * (Codec::panel_words / parts);
-  RUNNEL_UNROLL for (std::size_t i = 0; i < lines; ++i) simd::prefetch(from + i * line);
+  const quant::word* from = block + part * (Codec::panel_words / parts);
+  if (stretch.tiles == 1) {
+    constexpr std::size_t distance = 4096 / sizeof(quant::word);
+    RUNNEL_UNROLL for (std::size_t i = 0; i < lines; ++i) simd::prefetch(from + distance + i * line);
+  } else {
+    const std::size_t shares = std::min<std::size_t>(stretch.tiles, 4);
+    for (std::size_t i = stretch.tile; i < lines && stretch.tile < shares; i += shares) {
+      simd::prefetch_for_later(from + stretch.panel_words + i * line);
+    }
+  }
 }
 
 /// Up to `Rows` rows over one stretch of one panel, a scale a block or half a block.
@@ -165,9 +176,7 @@ void byte_tile(const byte_stretch& stretch, const byte_product_args& args, const
       const index_t b = i / args.planes, at = i % args.planes * blocks + stretch.first + b;
       const quant::word* block = stretch.words + b / parts * static_cast<index_t>(Codec::panel_words);
       const auto part = static_cast<std::size_t>(b % parts);
-      if constexpr (Rows == 1) {
-        if (column == 0 && at < blocks) fetch_ahead<Codec>(block, part);  // once for all planes
-      }
+      if (stretch.panel_words != 0 && column == 0 && at < blocks) fetch_ahead<Codec>(stretch, block, part);
       if constexpr (Codec::group_size == byte_block::inputs) {
         add_group<Arch, Codec, 2>(block, part, 0, rows, at, column, acc);
       } else {
@@ -223,9 +232,12 @@ namespace detail {
 
 /// All rows over one stretch of a panel.
 template <class Arch, class Codec>
-RUNNEL_INLINE void byte_tiles(const byte_stretch& stretch, const byte_product_args& args, index_t panel) noexcept {
+RUNNEL_INLINE void byte_tiles(byte_stretch stretch, const byte_product_args& args, index_t panel) noexcept {
+  constexpr auto full = static_cast<index_t>(byte_tile_height<Arch>);
+  stretch.tiles = static_cast<std::size_t>((args.rows + full - 1) / full);
   for_each_tile<byte_tile_height<Arch>>(
       panel_output(args, panel), [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
+        stretch.tile = static_cast<std::size_t>(row / full);
         byte_tile<Arch, Codec, height>(stretch, args, args.x + row * args.x_stride, out);
       });
 }
@@ -260,7 +272,9 @@ void product_int8(const byte_product_args& args, index_t panel_begin, index_t pa
           args, detail::make_part_codec<Arch, Codec>(), panel_words, panel_begin, panel_end);
     } else {
       for (index_t p = panel_begin; p < panel_end; ++p) {
-        detail::byte_tiles<Arch, Codec>({args.words + p * panel_words, 0, byte_block_count(args.inputs)}, args, p);
+        detail::byte_tiles<Arch, Codec>(
+            {args.words + p * panel_words, 0, byte_block_count(args.inputs), static_cast<std::size_t>(panel_words)},
+            args, p);
       }
     }
   });
