@@ -105,7 +105,7 @@ std::map<std::string, kernel> make_kernels() {
                      }};
   const auto store = [at](cache::key_value_cache buffers::*which) {
     return [at, which](buffers& b, index_t row) {
-      (b.*which).write(0, group::source, row % kernels::page_keys, at(b.x, b, row), at(b.other, b, row));
+      (b.*which).write(0, group::source, {row % kernels::page_keys, at(b.x, b, row), at(b.other, b, row)});
     };
   };
   all["store_key_value"] = {16, store(&buffers::cache)};

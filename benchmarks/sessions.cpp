@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <charconv>
 #include <cstddef>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +10,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <runnel/stream/load.hpp>
@@ -64,14 +65,7 @@ const stream::language_model& model_at(const std::string& path) {
 class crowd {
  public:
   crowd(const stream::language_model& model, const setup& with) : model_(model), batch_(model.network, compute(with)) {
-    if (with.policy == "read-all") {
-      options_.how = stream::parse_plan("batch");
-      options_.when = stream::read_all{};
-    } else if (with.policy.starts_with("wait-") && std::atoi(with.policy.c_str() + 5) > 0) {
-      options_.when = stream::wait_k{std::atoi(with.policy.c_str() + 5)};
-    } else {
-      parameters::fail("unknown policy " + with.policy);
-    }
+    set_policy(with.policy);
     const auto storage = benchmarks::storage_named(with.storage);
     if (!storage) parameters::fail("unknown storage " + with.storage);
     options_.cache_type = *storage;
@@ -114,6 +108,20 @@ class crowd {
     const auto mode = benchmarks::compute_mode_named(with.compute);
     if (!mode) parameters::fail("unknown compute mode " + with.compute);
     return {.threads = with.threads, .compute = *mode};
+  }
+
+  void set_policy(const std::string& name) {
+    if (name == "read-all") {
+      options_.how = stream::parse_plan("batch");
+      options_.when = stream::read_all{};
+      return;
+    }
+    int k = 0;
+    const bool named = name.starts_with("wait-");
+    const char* const end = name.data() + name.size();
+    const auto [stop, failure] = std::from_chars(name.data() + (named ? 5 : 0), end, k);
+    if (!named || failure != std::errc() || stop != end || k < 1) parameters::fail("unknown policy " + name);
+    options_.when = stream::wait_k{k};
   }
 
   static index_t rows_of(const stream::session& one) noexcept {

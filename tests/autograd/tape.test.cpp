@@ -330,26 +330,36 @@ TEST_CASE("range attention over two segments: queries, keys and values") {
       table.add({target ? group::target : group::source, 0.7 * static_cast<double>(at), at}, source,
                 turn % 2 == 0 ? 0.0 : 1.5 * static_cast<double>(r), own, 0);
     }
+    // Two more streams in the same pass: one without rows, and a short one with other offsets.
+    row_table none, brief;
+    brief.add({group::source, 0, 0}, {0, 1}, 0, {}, 0);
+    brief.add({group::target, 5, 0}, {0, 1}, turn % 3 == 0 ? 2.5 : 0.0, {0, 1}, 0);
+    const index_t all = rows + brief.size();
     subject of(random);
-    auto& q = of.add(rows, kv_heads * group_size * head_dim);
-    auto& k = of.add(rows, kv_heads * head_dim);
-    auto& v = of.add(rows, kv_heads * head_dim);
+    auto& q = of.add(all, kv_heads * group_size * head_dim);
+    auto& k = of.add(all, kv_heads * head_dim);
+    auto& v = of.add(all, kv_heads * head_dim);
     const std::vector<double> frequencies(static_cast<std::size_t>(head_dim / 2), 0.4);
     ops::range_attention how{kv_heads * group_size, kv_heads, head_dim, 0.6f, turn % 3 == 0 ? 1.3f : 0.0f};
     of.compute = [&](tape_type& tape) {
       const value queries = as_rows(tape, q), keys = as_rows(tape, k), values = as_rows(tape, v);
       using store_type = autograd::key_store<double>;
-      auto* const stream = tape.memory.take<ops::attention_stream<store_type>>(1);
-      *stream = {&table, {tape(ops::rotary_table{frequencies, 1.1}, table)}, nullptr, 0};
+      constexpr std::size_t count = 3;
+      auto* const stream = tape.memory.take<ops::attention_stream<store_type>>(count);
+      stream[0] = {&table, {tape(ops::rotary_table{frequencies, 1.1}, table)}, nullptr, 0};
+      stream[1] = {&none, {tape(ops::rotary_table{frequencies, 1.1}, none)}, nullptr, rows};
+      stream[2] = {&brief, {tape(ops::rotary_table{frequencies, 1.1}, brief)}, nullptr, rows};
       const int rotary = turn == 5 ? ops::no_rotary : 0;
       // The store has to outlive this call.
       static std::vector<std::unique_ptr<store_type>> stores;
-      stores.push_back(std::make_unique<store_type>(1, kv_heads, head_dim,
-                                                    std::array<index_t, num_groups>{sources, targets}, tape.memory));
-      stream->store = stores.back().get();
-      const ops::attention_streams<store_type> streams(stream, 1);
+      const std::array<std::array<index_t, num_groups>, count> sizes{{{sources, targets}, {0, 0}, {1, 1}}};
+      for (std::size_t i = 0; i < count; ++i) {
+        stores.push_back(std::make_unique<store_type>(1, kv_heads, head_dim, sizes[i], tape.memory));
+        stream[i].store = stores.back().get();
+      }
+      const ops::attention_streams<store_type> streams(stream, count);
       const index_t layer = 0;
-      const value out = tape.make(rows, kv_heads * group_size * head_dim);
+      const value out = tape.make(all, kv_heads * group_size * head_dim);
       tape(ops::store_keys{head_dim}, keys, values, streams, rotary, layer);
       tape(how, queries, streams, rotary, layer, out);
       return out;

@@ -182,6 +182,17 @@ TEST_CASE("a study trains, translates, and reports; what is there is not done ag
   CHECK(again.code == 0);
   CHECK_FALSE(at.has("work"));
   CHECK(at.file("results/index.html") == report);
+  // Commands are there to be copied: each has a line of its own.
+  const auto block = report.find("<pre>");
+  REQUIRE(block != std::string::npos);
+  const std::string commands = report.substr(block, report.find("</pre>", block) - block);
+  const auto count_of = [&](std::string_view what) {
+    std::size_t found = 0;
+    for (auto i = commands.find(what); i != std::string::npos; i = commands.find(what, i + 1)) ++found;
+    return found;
+  };
+  CHECK(count_of("runnel ") > 1);
+  CHECK(count_of("\n") == count_of("runnel "));
 }
 
 TEST_CASE("a study that has changed does anew what it concerns, and nothing else") {

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -272,6 +273,51 @@ TEST_CASE("huge scores stay finite, with and without a soft cap") {
       }
     }
   }
+}
+
+template <class S>
+void check_stored_together() {
+  const index_t kv_heads = 2, head_dim = 20, features = kv_heads * head_dim, stride = features + 5;
+  random_stream random(77);
+  for (index_t first = 0; first < 64; first += 7) {
+    for (const index_t count : {1, 2, 33, 64, 70}) {
+      const auto keys = tests::normals<float>(random, count * stride),
+                 values = tests::normals<float>(random, count * stride);
+      std::array<std::vector<std::vector<S>>, 2> pages;  // one by one, together
+      for (auto& some : pages) {
+        const auto size = static_cast<std::size_t>(kv_heads * kernels::page_head_elements<S>(head_dim));
+        some.assign(3, std::vector<S>(size, S(-9.0f)));
+      }
+      const auto page_of = [&](std::size_t way, std::size_t page) {
+        return reinterpret_cast<std::byte*>(pages[way][page].data());
+      };
+      for (index_t r = 0; r < count; ++r) {
+        const index_t at = first + r;
+        kernels::store_key_values<S, float>(page_of(0, static_cast<std::size_t>(at / 64)),
+                                            {at, keys.data() + r * stride, values.data() + r * stride}, kv_heads,
+                                            head_dim);
+      }
+      const kernels::key_value_rows<float> all{first, keys.data(), values.data(), count, stride, stride};
+      all.by_page([&](std::size_t page, const auto& rows) {
+        kernels::store_key_values<S, float>(page_of(1, page), rows, kv_heads, head_dim);
+      });
+      for (std::size_t page = 0; page < 3; ++page) {
+        CHECK(std::memcmp(page_of(0, page), page_of(1, page), pages[0][page].size() * sizeof(S)) == 0);
+      }
+      std::vector<float> key(static_cast<std::size_t>(head_dim));
+      const index_t last = first + count - 1;
+      kernels::load_key<S>(page_of(1, static_cast<std::size_t>(last / 64)), last, 1, head_dim, key.data());
+      for (index_t i = 0; i < head_dim; ++i) {
+        const float given = keys[static_cast<std::size_t>((count - 1) * stride + head_dim + i)];
+        CHECK(key[static_cast<std::size_t>(i)] == static_cast<float>(S(given)));
+      }
+    }
+  }
+}
+
+TEST_CASE("rows stored together lie where rows stored one by one do") {
+  check_stored_together<float>();
+  check_stored_together<bf16>();
 }
 
 TEST_CASE("scores far below the highest add nothing, and rising scores are rescaled") {

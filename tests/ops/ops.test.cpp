@@ -243,6 +243,106 @@ TEST_CASE("rotary tables: angles in double, fractions and far positions exact to
   CHECK(larger.own.cosines(0, 0) == 1.5f);
 }
 
+/// A few source and target rows with an offset toward the source.
+row_table some_rows(random_stream& random, index_t sources, index_t targets, double offset) {
+  row_table rows;
+  for (index_t r = 0; r < sources; ++r) {
+    rows.add({group::source, static_cast<double>(r), r}, {0, static_cast<std::int32_t>(r + 1)}, 0, {}, 0);
+  }
+  for (index_t p = 0; p < targets; ++p) {
+    const auto seen = static_cast<std::int32_t>(random.below(sources + 1));
+    rows.add({group::target, static_cast<double>(p), p}, {0, seen}, offset, {0, static_cast<std::int32_t>(p + 1)}, 0);
+  }
+  return rows;
+}
+
+TEST_CASE("streams of one pass attend as each does alone: offsets, storage, and streams without rows") {
+  using stream = ops::attention_stream<cache::key_value_cache>;
+  const index_t heads = 4, kv_heads = 2, head_dim = 8;
+  const std::vector<double> frequencies{1, 0.3, 0.1, 0.02};
+  for (int turn = 0; turn < 12; ++turn) {
+    CAPTURE(turn);
+    random_stream random(static_cast<std::uint64_t>(turn) + 50);
+    std::vector<row_table> tables;
+    std::vector<cache::storage_type> types;
+    for (int i = 0; i < 5; ++i) {
+      const bool empty = i == turn % 6;
+      tables.push_back(some_rows(random, empty ? 0 : 1 + random.below(70), empty ? 0 : random.below(4),
+                                 random.below(2) == 0 ? 0.0 : 3.5));
+      types.push_back(random.below(2) == 0 ? cache::storage_type::f32 : cache::storage_type::bf16);
+    }
+    index_t all = 0;
+    for (const auto& rows : tables) all += rows.size();
+    const auto queries = tests::normals<float>(random, all * heads * head_dim);
+    const auto keys = tests::normals<float>(random, all * kv_heads * head_dim);
+    const auto values = tests::normals<float>(random, all * kv_heads * head_dim);
+    eval context(ops::eval_options{1 + turn % 2});
+    // Streams [begin, end) in one pass; appends what comes out.
+    const auto run = [&](std::size_t begin, std::size_t end, index_t first_row, std::vector<float>& out) {
+      std::vector<cache::key_value_cache> stores;
+      for (std::size_t i = begin; i < end; ++i) {
+        stores.emplace_back(cache::entry_shape{1, kv_heads, head_dim, types[i]});
+        for (const auto which : {group::source, group::target}) stores.back().reserve(which, 100);
+      }
+      context.memory.reset();
+      context.team.run([&] {
+        std::vector<stream> streams;
+        index_t rows = 0;
+        for (std::size_t i = begin; i < end; ++i) {
+          streams.push_back(
+              {&tables[i], {context(ops::rotary_table{frequencies, 1}, tables[i])}, &stores[i - begin], rows});
+          rows += tables[i].size();
+        }
+        const auto part = [&](const std::vector<float>& from, index_t features) {
+          const auto made = context.make(rows, features);
+          std::copy_n(from.begin() + first_row * features, rows * features, made.data());
+          return made;
+        };
+        const ops::attention_streams<cache::key_value_cache> some(streams);
+        const int rotary = turn % 4 == 3 ? ops::no_rotary : 0;
+        const auto attended = context.make(rows, heads * head_dim);
+        context(ops::store_keys{head_dim}, part(keys, kv_heads * head_dim), part(values, kv_heads * head_dim), some,
+                rotary, 0);
+        context(ops::range_attention{heads, kv_heads, head_dim, 0.4f, 0}, part(queries, heads * head_dim), some, rotary,
+                0, attended);
+        out.insert(out.end(), attended.data(), attended.data() + attended.size());
+      });
+    };
+    std::vector<float> together, alone;
+    run(0, tables.size(), 0, together);
+    index_t first = 0;
+    for (std::size_t i = 0; i < tables.size(); ++i) {
+      run(i, i + 1, first, alone);
+      first += tables[i].size();
+    }
+    CHECK(tests::same_bits(together, alone));
+  }
+}
+
+TEST_CASE("streams that do not fit their pass are refused") {
+  using stream = ops::attention_stream<cache::key_value_cache>;
+  random_stream random(60);
+  const auto rows = some_rows(random, 3, 1, 0);
+  cache::key_value_cache store({1, 1, 4});
+  store.reserve(group::source, 3);
+  store.reserve(group::target, 1);
+  eval context;
+  const auto x = context.make(4, 4);
+  std::fill_n(x.data(), x.size(), 1.0f);
+  const ops::store_keys write{4};
+  const ops::range_attention attend{1, 1, 4};
+  for (const index_t first : {index_t{1}, index_t{-1}}) {
+    const stream gap{&rows, {}, &store, first};
+    CHECK_THROWS_AS(context(write, x, x, std::span(&gap, 1), ops::no_rotary, 0), shape_error);
+    CHECK_THROWS_AS(context(attend, x, std::span(&gap, 1), ops::no_rotary, 0, x), shape_error);
+  }
+  const stream fits{&rows, {}, &store, 0};
+  const auto longer = context.make(5, 4);
+  CHECK_THROWS_AS(context(write, longer, longer, std::span(&fits, 1), ops::no_rotary, 0), shape_error);
+  CHECK_THROWS_AS(context(attend, context.make(4, 8), std::span(&fits, 1), ops::no_rotary, 0, x), shape_error);
+  CHECK_NOTHROW(context(write, x, x, std::span(&fits, 1), ops::no_rotary, 0));
+}
+
 /// Queries, keys and values of a pass over one stream, and what the definition says attention gives for them.
 struct attention_pass {
   index_t heads = 4, kv_heads = 2, head_dim = 8;

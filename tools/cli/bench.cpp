@@ -190,7 +190,7 @@ class bench_command final : public command {
     declare_model(options, path_);
     options.text("-p,--n-prompt", prefill_, "N,N,...", "Lengths of prefill, between commas; 0: none");
     options.text("-n,--n-gen", decode_, "N,N,...", "Lengths of decoding, between commas; 0: none");
-    options.text("--n-depth", depths_, "N,N,...", "Tokens of context that decoding begins with, between commas");
+    options.text("--decode-depth", depths_, "N,N,...", "Tokens of context that decoding begins with, between commas");
     options.whole("-d,--depth", depth_, "N",
                   "Context of the streaming step (a word of 3 tokens read, one of 2 written); 0: none");
     options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after one to warm up", 1, 100000);
@@ -200,7 +200,9 @@ class bench_command final : public command {
     cache_type_.declare(options);
     options.text("-o,--output", output_, "FORM", "How to print: md, csv or json").one_of({"md", "csv", "json"});
     options.footer(
-        "Prefill (pp) is one pass over N tokens from an empty context, decoding (tg) N passes over one. Figures are\n"
+        "Prefill (pp) is one pass over N tokens from an empty context, decoding (tg) N passes over one, from an empty "
+        "one\n"
+        "or, as 'tg64 @ 4096', with so many tokens of --decode-depth there. Figures are\n"
         "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written "
         "tokens.\n"
         "Examples:\n"
@@ -211,7 +213,7 @@ class bench_command final : public command {
   void run() override {
     const auto prefill = lengths(prefill_, "--n-prompt");
     const auto decode = lengths(decode_, "--n-gen");
-    const auto depths = parse_numbers(depths_, "--n-depth", 0);
+    const auto depths = parse_numbers(depths_, "--decode-depth", 0);
     std::vector<int> thread_counts;
     for (const index_t count : parse_numbers(threads_, "--threads", 0)) {
       expect<config_error>(count <= 1024, "--threads: expected at most 1024, found ", count);
@@ -227,7 +229,7 @@ class bench_command final : public command {
     }
     for (const index_t depth : depths) {
       const index_t longest = decode.empty() ? 0 : *std::max_element(decode.begin(), decode.end());
-      expect<config_error>(depth + longest <= model.context(), "--n-depth: expected at most ",
+      expect<config_error>(depth + longest <= model.context(), "--decode-depth: expected at most ",
                            model.context() - longest, " in the model's context of ", model.context(), ", found ",
                            depth);
     }

@@ -20,6 +20,7 @@
 
 #include "chart.hpp"
 #include "console.hpp"
+#include "median.hpp"
 #include "picture.hpp"
 #include "study_results.hpp"
 #include "subprocess.hpp"
@@ -331,6 +332,14 @@ class report_writer {
     return element("table", html);
   }
 
+  /// What a score is counted in, as a title says it.
+  [[nodiscard]] static std::string_view unit_of(std::string_view score, bool is_speech) noexcept {
+    const bool aware = score.ends_with("_CA");
+    if (aware) score.remove_suffix(3);
+    if (score != "AL" && score != "LAAL" && score != "DAL") return "";
+    return aware || is_speech ? " (ms)" : " (words)";
+  }
+
   /// One curve of a figure: a point for each wait, with the ranges of the seeds.
   [[nodiscard]] curve curve_of(const study_model& model, const study_figure& figure, const std::string& pair,
                                std::size_t number) const {
@@ -355,7 +364,7 @@ class report_writer {
     for (const auto& pair : study_.pairs) {
       chart what;
       what.title = message(figure.title, ", ", pair.name);
-      what.x_title = figure.x;
+      what.x_title = figure.x + std::string(unit_of(figure.x, pair.is_speech));
       what.y_title = figure.y;
       for (const auto* model : models(figure.models)) {
         what.curves.push_back(curve_of(*model, figure, pair.name, what.curves.size()));
@@ -371,7 +380,8 @@ class report_writer {
         note(problem.what());
         add(element("p", "There is no picture here: gnuplot could not draw it."));
       }
-      add(element("figcaption", escaped_for_xml(figure.caption)));
+      add(element("figcaption", escaped_for_xml(figure.caption) +
+                                    message(" <code>runnel study ", escaped_for_xml(study_.path), " --report</code>")));
       add("</figure>\n");
     }
   }
@@ -390,8 +400,9 @@ class report_writer {
         html += element("th", column);
       }
       if (most != nullptr) html += element("th", "of bench's<br>rows/s");
-      html += message("<th>tokens/s</th><th>rows a token, times<br>", escaped_for_xml(first.title),
-                      "</th><th>time a token,<br>times it</th></tr>\n");
+      html += message("<th>tokens/s</th><th>rows, times<br>", escaped_for_xml(first.title),
+                      "</th><th>time,<br>times it</th><th>rows a token,<br>times it</th><th>time a token,<br>times it"
+                      "</th></tr>\n");
       for (const auto& name : table.measures) {
         html += element("tr", efficiency_row(study_.measure(name), numbers_.find(name, "", wait), against, most));
       }
@@ -415,6 +426,21 @@ class report_writer {
     return b > 0 ? fixed(a / b, decimals) : std::string("&ndash;");
   }
 
+  /// `factor` times the ratio of two times: the median over rounds, in which they were taken one after the other, and
+  /// the lowest and the highest.
+  [[nodiscard]] static std::string ratio_by_round(const json& a, const json& b, double factor) {
+    std::vector<double> ratios;
+    const auto rounds = [](const json& of) { return of.value("samples_s", std::vector<double>()); };
+    const auto first = rounds(a), second = rounds(b);
+    for (std::size_t i = 0; i < std::min(first.size(), second.size()); ++i) {
+      if (second[i] > 0) ratios.push_back(factor * first[i] / second[i]);
+    }
+    if (ratios.empty()) return ratio(factor * a["computed_s"].get<double>(), b["computed_s"].get<double>(), 2);
+    const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
+    const std::string range = message(" <small>[", fixed(*low, 2), ", ", fixed(*high, 2), "]</small>");
+    return fixed(median(ratios), 2) + (ratios.size() > 1 ? range : std::string());
+  }
+
   [[nodiscard]] static std::string efficiency_row(const study_measure& measure, const json* of, const json* against,
                                                   const json* most) {
     std::string cells = message("<td>", escaped_for_xml(measure.title), "</td>");
@@ -429,14 +455,16 @@ class report_writer {
     cell(ratio(took.rows, took.seconds, 0));
     if (most != nullptr) {
       const work best(*most);
-      cell(ratio(took.rows * best.seconds, took.seconds * best.rows, 2));
+      cell(ratio_by_round(*most, *of, took.rows / best.rows));
     }
     if (took.tokens <= 0) return cells;
     cell(ratio(took.tokens, took.seconds, 1));
     if (against == nullptr) return cells;
     const work other(*against);
+    cell(ratio(took.rows, other.rows, 2));
+    cell(ratio_by_round(*of, *against, 1));
     cell(ratio(took.rows * other.tokens, other.rows * took.tokens, 2));
-    cell(ratio(took.seconds * other.tokens, other.seconds * took.tokens, 2));
+    cell(ratio_by_round(*of, *against, other.tokens / took.tokens));
     return cells;
   }
 
@@ -455,11 +483,10 @@ class report_writer {
           about += message(", validation loss ", fixed(took["validation_loss"].get<double>(), 4));
         }
       }
-      std::string text = cell.train.empty() ? std::string() : shell_command(cell.train) + '\n';
-      for (const auto& one : cell.evaluations) {
-        text += whole_command(one) + '\n';
-      }
-      add(element("details", element("summary", escaped_for_xml(about)) + element("pre", escaped_for_xml(text))));
+      // Each by itself: what makes text safe for XML makes a space of a line's end.
+      std::string text = cell.train.empty() ? std::string() : escaped_for_xml(shell_command(cell.train)) + '\n';
+      for (const auto& one : cell.evaluations) text += escaped_for_xml(whole_command(one)) + '\n';
+      add(element("details", element("summary", escaped_for_xml(about)) + element("pre", text)));
     }
   }
 

@@ -21,7 +21,8 @@
 namespace runnel::kernels {
 
 /// 32 inputs of one row as bytes: x = scale q, q = round(x / scale), ties to even, |q| <= 127, scale = max |x| / 127
-/// rounded up to 17 bits. So scale q is exact, and what rounding leaves over is the same with and without a fused step.
+/// rounded up to 17 bits. So scale q is exact (unless it overflows: inputs within 2e-5 of the largest float), and what
+/// rounding leaves over is the same with and without a fused step.
 struct byte_block {
   static constexpr std::size_t inputs = 32;
 

@@ -298,7 +298,6 @@ class drop_rule {
   void factors(const std::array<std::uint16_t, Count>& bits, std::array<T, Count>& out) const noexcept {
     const auto limit = static_cast<std::int32_t>(limit_);
     const T keep = static_cast<T>(keep_);
-#pragma omp simd
     for (std::size_t i = 0; i < Count; ++i) {
       out[i] = static_cast<T>(static_cast<std::int32_t>(bits[i]) >= limit ? 1 : 0) * keep;
     }
@@ -324,7 +323,8 @@ void drop(const drop_rule& rule, std::uint64_t row, const T* x, index_t count, T
   for (index_t at = 0; at < count; at += block) {
     const auto quad = static_cast<std::uint64_t>(at / 4);
     rule.bits<Arch>(row, quad, words.size(), words.data());
-    rule.factors(std::bit_cast<std::array<std::uint16_t, block>>(words), factors);  // the lowest first, as on x86
+    static_assert(std::endian::native == std::endian::little);
+    rule.factors(std::bit_cast<std::array<std::uint16_t, block>>(words), factors);  // the lowest first
     detail::sweep<Arch, T>(
         std::min(block, count - at),
         [&](index_t i) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 
@@ -168,6 +169,10 @@ void write_tile(T* sums, const output_tile<T>& to, bool last) noexcept {
 /// Elements that a lone tile fetches ahead: it uses a line up faster than the next arrives from the last cache.
 inline constexpr index_t prefetch_distance = 24 * static_cast<index_t>(quant::panel_features);
 
+/// What a tile fetches while it runs. Of several tiles the first two ask for a half each of the stretch that lies
+/// behind theirs: otherwise memory would wait while tiles multiply, and the next first tile for memory.
+enum class fetch : std::uint8_t { nothing, own, first_half_behind, second_half_behind };
+
 /// Weights of one stretch of one panel, [count, 32].
 template <class Element>
 struct weight_stretch {
@@ -175,35 +180,41 @@ struct weight_stretch {
   index_t count = 0;
   bool first = false;  // sums start at zero, otherwise they continue what y holds
   bool last = false;
-  // Which half of the stretch that lies behind this one is asked for meanwhile: while the first of several tiles wait
-  // for memory, or the others for arithmetic, both would be idle half of the time. 2: none; -1: the tile is the only
-  // one, and fetches its own weights.
-  int fetched_half = 2;
+  fetch fetched = fetch::nothing;
 };
 
-/// What a tile fetches while it runs: from here on, so much further each step.
-template <class Element>
-struct fetching {
-  const Element* from = nullptr;
-  index_t step = 0;
-  bool later = false;
+/// Where a tile's weights are fetched from.
+enum class fetch_from : std::uint8_t { nowhere, ahead, behind };
 
-  /// For features [column, column + count) of a stretch's.
-  fetching(const weight_stretch<Element>& stretch, std::size_t column, std::size_t count) noexcept {
-    constexpr auto features = static_cast<index_t>(quant::panel_features);
-    const auto first = static_cast<index_t>(column);
-    from = stretch.weights + first;
-    if (stretch.fetched_half < 0) {
-      from += prefetch_distance;
-      step = features;
-    } else if (stretch.fetched_half < 2) {
-      const auto share = static_cast<index_t>(count) / 2;  // of each step's features
-      from = stretch.weights + stretch.count * (features + stretch.fetched_half * features / 2 + first / 2);
-      step = share;
-      later = true;
+/// Multiplies all steps of a stretch into sums, from the features at `column` on; `behind` is what is asked for
+/// meanwhile, if that is wanted.
+template <class Arch, class Arithmetic, fetch_from From, std::size_t Rows, std::size_t Columns>
+RUNNEL_INLINE void multiply_steps(const weight_stretch<typename Arithmetic::element>& stretch, std::size_t column,
+                                  const std::array<const typename Arithmetic::element*, Rows>& rows,
+                                  [[maybe_unused]] const typename Arithmetic::element* behind,
+                                  simd::lanes<typename Arithmetic::sum, Arch> (&acc)[Rows][Columns]) noexcept {
+  using element = typename Arithmetic::element;
+  constexpr std::size_t width = simd::width<typename Arithmetic::sum, Arch>;
+  constexpr auto features = static_cast<index_t>(quant::panel_features);
+  constexpr auto share = static_cast<index_t>(Columns * width) / 2;  // of each step's features that lie behind
+  const element* weights = stretch.weights + column;
+  for (index_t k = 0; k < stretch.count; ++k, weights += features, behind += share) {
+    if constexpr (From == fetch_from::ahead) {
+      RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) simd::prefetch(weights + prefetch_distance + v * width);
+    } else if constexpr (From == fetch_from::behind) {
+      simd::prefetch_for_later(behind);
+    }
+    simd::lanes<element, Arch> w[Columns];
+    RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
+      w[v] = simd::lanes<element, Arch>::load_aligned(weights + v * width);
+    }
+    RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+      RUNNEL_UNROLL for (std::size_t v = 0; v < Columns; ++v) {
+        acc[r][v] = Arithmetic::template step<Arch>(rows[r][k], w[v], acc[r][v]);
+      }
     }
   }
-};
+}
 
 /// Where the rows of a tile begin: those past the last are the last again.
 template <class X, std::size_t Rows>
@@ -241,24 +252,18 @@ void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, c
         acc[r][v] = stretch.first ? batch(sum(0)) : batch::load_unaligned(place(r, column + v * width));
       }
     }
-    const element* weights = stretch.weights + column;
-    const fetching<element> ahead(stretch, column, columns * width);
-    const element* wanted = ahead.from;
-    for (index_t k = 0; k < stretch.count; ++k, weights += quant::panel_features, wanted += ahead.step) {
-      if (ahead.later) {
-        simd::prefetch_for_later(wanted);
-      } else {
-        RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) simd::prefetch(wanted + v * width);
-      }
-      simd::lanes<element, Arch> w[columns];
-      RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
-        w[v] = simd::lanes<element, Arch>::load_aligned(weights + v * width);
-      }
-      RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
-        RUNNEL_UNROLL for (std::size_t v = 0; v < columns; ++v) {
-          acc[r][v] = Arithmetic::template step<Arch>(rows[r][k], w[v], acc[r][v]);
-        }
-      }
+    const element* behind = stretch.weights + stretch.count * static_cast<index_t>(quant::panel_features + column / 2);
+    switch (stretch.fetched) {
+      case fetch::nothing:
+        multiply_steps<Arch, Arithmetic, fetch_from::nowhere>(stretch, column, rows, behind, acc);
+        break;
+      case fetch::own: multiply_steps<Arch, Arithmetic, fetch_from::ahead>(stretch, column, rows, behind, acc); break;
+      case fetch::second_half_behind:
+        behind += stretch.count * static_cast<index_t>(quant::panel_features / 2);
+        [[fallthrough]];
+      case fetch::first_half_behind:
+        multiply_steps<Arch, Arithmetic, fetch_from::behind>(stretch, column, rows, behind, acc);
+        break;
     }
     const bool biased = whole && stretch.last && out.bias != nullptr;
     RUNNEL_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
@@ -337,6 +342,14 @@ void decode_inputs(const panel_codec& codec, const quant::word* panel, index_t f
   }
 }
 
+/// What the tile of `Height` rows at `row` fetches.
+template <std::size_t Height>
+[[nodiscard]] constexpr fetch fetched_by(index_t rows, index_t row) noexcept {
+  constexpr auto height = static_cast<index_t>(Height);
+  if (rows <= height) return fetch::own;
+  return row == 0 ? fetch::first_half_behind : row == height ? fetch::second_half_behind : fetch::nothing;
+}
+
 /// The length of equal stretches, in whole steps of 32 inputs, of at least `product_stretch` where there are as many.
 [[nodiscard]] constexpr index_t even_stretch(index_t inputs) noexcept {
   const index_t stretches = std::max<index_t>(1, inputs / product_stretch);
@@ -376,8 +389,7 @@ void product(const product_args<typename Arithmetic::sum, typename Arithmetic::e
       }
       detail::for_each_tile<detail::tile_height<Arch>>(
           detail::panel_output(args, p), [&](auto height, index_t row, const auto& out) RUNNEL_LAMBDA_INLINE {
-            constexpr auto full = static_cast<index_t>(detail::tile_height<Arch>);
-            if (as_stored) stretch.fetched_half = args.rows <= full ? -1 : std::min(static_cast<int>(row / full), 2);
+            if (as_stored) stretch.fetched = detail::fetched_by<detail::tile_height<Arch>>(args.rows, row);
             detail::stretch_tile<Arch, Arithmetic, height>(
                 stretch, args.x + row * args.x_stride + k0 / Arithmetic::inputs, args.x_stride, out);
           });

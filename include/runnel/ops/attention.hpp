@@ -24,11 +24,16 @@ struct range_attention {
   float soft_cap = 0;
   bool windowed = false;  ///< whether rows see the ranges of the family's sliding window
 
-  /// Writes to `out`. `rotary` is a table or `no_rotary`. Cost: proportional to the keys that rows see.
+  /// Writes to `out`. `rotary` is a table or `no_rotary`. Throws shape_error unless rows and streams fit. Cost:
+  /// proportional to the keys that rows see.
   template <class T, class KeyStore>
   void forward(basic_eval<T>& context, const typename basic_eval<T>::value& queries,
                attention_streams<KeyStore> streams, int rotary, index_t layer,
                const typename basic_eval<T>::value& out) const {
+    detail::expect_streams(streams, queries.size(0), "range_attention");
+    expect<shape_error>(queries.size(1) == heads * head_dim, "range_attention: queries have ", queries.size(1),
+                        " features, expected ", heads * head_dim);
+    expect_shape(out.shape(), queries.shape(), "range_attention");
     const auto scope = context.memory.mark();
     const auto turned = turn_queries(context, queries, streams, rotary, false);
     using segments = std::array<kernels::attention_segment<T>, num_groups>;

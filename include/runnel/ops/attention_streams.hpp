@@ -50,6 +50,17 @@ template <class KeyStore>
   return *(after - 1);
 }
 
+/// Throws shape_error unless streams follow one another without gaps and have so many rows in all.
+template <class KeyStore>
+void expect_streams(attention_streams<KeyStore> streams, index_t rows, const char* op) {
+  index_t next = 0;
+  for (const auto& stream : streams) {
+    expect<shape_error>(stream.first == next, op, ": a stream begins at row ", stream.first, ", expected ", next);
+    next += stream.rows->size();
+  }
+  expect<shape_error>(next == rows, op, ": the streams have ", next, " rows, the pass ", rows);
+}
+
 /// The heads of one row, `features` in all, turned by row `at` of a table.
 template <class Arch, class T>
 void turn_row(const typename basic_rotary_angles<T>::table& table, index_t at, const T* from, index_t features,
@@ -78,11 +89,14 @@ void turn_row_back(const typename basic_rotary_angles<T>::table& table, index_t 
 struct store_keys {
   index_t head_dim = 0;
 
-  /// `keys` and `values` are [rows of all streams, kv_heads * head_dim]; `rotary` is a table or `no_rotary`.
+  /// `keys` and `values` are [rows of all streams, kv_heads * head_dim]; `rotary` is a table or `no_rotary`. Throws
+  /// shape_error unless rows and streams fit.
   template <class T, class KeyStore>
   void forward(basic_eval<T>& context, const typename basic_eval<T>::value& keys,
                const typename basic_eval<T>::value& values, attention_streams<KeyStore> streams, int rotary,
                index_t layer) const {
+    detail::expect_streams(streams, keys.size(0), "store_keys");
+    expect_shape(values.shape(), keys.shape(), "store_keys");
     const auto scope = context.memory.mark();
     const auto turned = rotary == no_rotary ? keys : context.make(keys.size(0), keys.size(1));
     context.for_each_rows(keys.size(0), 2 * keys.size(1), [&]<class Arch>(index_t begin, index_t end, Arch) {

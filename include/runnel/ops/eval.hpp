@@ -71,8 +71,8 @@ class basic_eval {
     return {memory.take<T>(static_cast<std::size_t>(rows * features)), {rows, features}};
   }
 
-  /// Things that a piece of work for one thread should have, of `count` that take `work` each (numbers touched by an
-  /// elementwise op, say): a hand-over between threads takes a microsecond or two, and many things make longer pieces.
+  /// How many of `count` things, each of which touches `work` numbers, one piece of work should have, so that it is
+  /// worth a hand-over between threads (a microsecond or two). What comes out never depends on it.
   [[nodiscard]] index_t grain_of(index_t count, index_t work) const noexcept {
     constexpr index_t worthwhile = 32768;
     const index_t share = count / (8 * static_cast<index_t>(team.size()));
