@@ -32,6 +32,7 @@ struct setup {
   index_t kv_heads = 1;
   index_t head_size = 1;
   std::string storage;
+  std::string compute;
   bool rotary = false;
   int threads = 1;
 
@@ -39,7 +40,7 @@ struct setup {
     return "attention/plan:" + plan + "/rows:" + std::to_string(rows) + "/keys:" + std::to_string(keys) +
            (window != 0 ? "/window:" + std::to_string(window) : "") + "/heads:" + std::to_string(heads) +
            "/kv_heads:" + std::to_string(kv_heads) + "/head_size:" + std::to_string(head_size) + "/storage:" + storage +
-           (rotary ? "/rotary" : "") + "/threads:" + std::to_string(threads);
+           "/compute:" + compute + (rotary ? "/rotary" : "") + "/threads:" + std::to_string(threads);
   }
   [[nodiscard]] cache::entry_shape entry() const {
     cache::entry_shape out{1, kv_heads, head_size};
@@ -47,6 +48,11 @@ struct setup {
     if (!type) parameters::fail("unknown storage " + storage);
     out.storage = *type;
     return out;
+  }
+  [[nodiscard]] ops::compute_mode mode() const {
+    const auto known = benchmarks::compute_mode_named(compute);
+    if (!known) parameters::fail("unknown compute mode " + compute);
+    return *known;
   }
 };
 
@@ -79,7 +85,7 @@ class attention_run {
  public:
   explicit attention_run(const setup& with)
       : with_(with),
-        context_(ops::eval_options{.threads = with.threads}),
+        context_(ops::eval_options{.threads = with.threads, .compute = with.mode()}),
         cache_(with.entry()),
         frequencies_(static_cast<std::size_t>(with.head_size / 2)) {
     for (std::size_t i = 0; i < frequencies_.size(); ++i) {
@@ -121,12 +127,14 @@ class attention_run {
 
   [[nodiscard]] benchmarks::work work() const {
     const auto size = static_cast<double>(with_.head_size);
-    const double scalar = cache_.entry().storage == cache::storage_type::f32 ? 4 : 2;
-    const double entry = 2 * static_cast<double>(with_.kv_heads) * size * scalar;
+    const double page = cache_.with_storage(
+        [&]<class S>(S) { return static_cast<double>(kernels::page_head_bytes<S>(with_.head_size)); });
+    const double entry = static_cast<double>(with_.kv_heads) * page / static_cast<double>(kernels::page_keys);
     const double features = static_cast<double>(with_.rows * with_.heads) * size * sizeof(float);
     // A product with the key and one with the value: four operations a feature.
-    return {benchmarks::arithmetic::f32, 4 * seen() * static_cast<double>(with_.heads) * size,
-            distinct() * entry + features, with_.threads};
+    const bool paired = cache_.entry().storage == cache::storage_type::bf16 && with_.mode() != ops::compute_mode::f32;
+    return {paired ? benchmarks::arithmetic::bf16 : benchmarks::arithmetic::f32,
+            4 * seen() * static_cast<double>(with_.heads) * size, distinct() * entry + features, with_.threads};
   }
 
  private:
@@ -221,11 +229,13 @@ int main(int argc, char** argv) {
   vary(all, given.numbers("heads", "9", "query heads"), &setup::heads);
   vary(all, given.numbers("kv_heads", "3", "key and value heads"), &setup::kv_heads);
   vary(all, given.numbers("head_size", "64", "features of a head, even"), &setup::head_size);
-  vary(all, given.words("storage", "f32,bf16", "of keys and values"), &setup::storage);
+  vary(all, given.words("storage", "f32,bf16,f16,q8_0", "of keys and values"), &setup::storage);
+  vary(all, given.words("compute", "f32,bf16", "bf16: keys and values kept so are multiplied so"), &setup::compute);
   vary(all, given.numbers("rotary", "0", "1: with the rotation of queries toward each segment", 0), &setup::rotary);
   vary(all, given.numbers("threads", "1", "threads"), &setup::threads);
   given.done();
   std::erase_if(all, [](const setup& one) {
+    if (one.mode() != ops::compute_mode::f32 && one.storage != "bf16") return true;  // as with f32
     return one.rows > one.keys || one.heads % one.kv_heads != 0 || one.head_size % 2 != 0;
   });
   benchmarks::run(all, measure);

@@ -90,9 +90,8 @@ class crowd {
         continue;
       }
       rows_ += rows_of(*all_[i]);
-      batch_.leave(*all_[i]);
-      all_.erase(all_.begin() + static_cast<std::ptrdiff_t>(i));
-      begin();
+      all_[i]->restart();
+      push_sentence(*all_[i++]);
     }
   }
 
@@ -130,11 +129,15 @@ class crowd {
   }
 
   void begin() {
-    static const auto sentences = read_sentences();
     all_.push_back(std::make_unique<stream::session>(model_, options_));
-    for (const auto& word : sentences[next_++ % sentences.size()]) all_.back()->push(word);
-    all_.back()->finish();
+    push_sentence(*all_.back());
     batch_.join(*all_.back());
+  }
+
+  void push_sentence(stream::session& to) {
+    static const auto sentences = read_sentences();
+    for (const auto& word : sentences[next_++ % sentences.size()]) to.push(word);
+    to.finish();
   }
 
   const stream::language_model& model_;

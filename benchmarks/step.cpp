@@ -137,7 +137,7 @@ class live_stream {
   live_stream(const models::decoder& network, const setup& with)
       : network_(network),
         context_(ops::eval_options{.threads = with.threads, .compute = with.mode()}),
-        cache_(network.make_cache()),
+        cache_(network.make_cache(network.storage_for(with.mode()))),
         rules_(stream::group_streaming().rules()),
         target_(with.depth / 3),
         source_(with.depth - target_) {

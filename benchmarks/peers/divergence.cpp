@@ -23,7 +23,8 @@
 
 /// \file
 /// How far reduced precision moves the predictions: the mean Kullback-Leibler divergence, in nats a token, from this
-/// library's f32 computation to each of its compute modes and to llama.cpp, all from one file and over one text.
+/// library's f32 computation to each of its compute modes and storage types and to llama.cpp, all from one file and
+/// over one text.
 ///
 /// The text is cut into chunks of tokens, each predicted from an empty context. llama.cpp gets the same token ids.
 
@@ -74,14 +75,15 @@ using row_sink = std::function<void(std::size_t row, std::span<const float> logi
 /// Predicts a chunk from an empty context.
 using predictor = std::function<void(std::span<const std::int32_t> tokens, const row_sink& sink)>;
 
-predictor with_runnel(const stream::language_model& model, int threads, ops::compute_mode mode) {
-  return [&model, threads, mode](std::span<const std::int32_t> tokens, const row_sink& sink) {
+predictor with_runnel(const stream::language_model& model, int threads, ops::compute_mode mode,
+                      cache::storage_type storage) {
+  return [&model, threads, mode, storage](std::span<const std::int32_t> tokens, const row_sink& sink) {
     constexpr std::size_t piece = 64;
     ops::eval_options options;
     options.threads = threads;
     options.compute = mode;
     ops::eval context(options);
-    auto cache = model.network->make_cache();
+    auto cache = model.network->make_cache(storage);
     const row_rules rules{contiguous_positions{}, false, true, model.network->config().sliding_window};
     arrivals when;
     when.read(static_cast<index_t>(tokens.size()));
@@ -212,13 +214,18 @@ void run(const request& wanted) {
   const peer other(wanted.model);
   const auto tokens = read_tokens(wanted, *model.tokenizer);
   const auto modes = benchmarks::all_compute_modes();
-  const predictor reference = with_runnel(model, wanted.threads, ops::compute_mode::f32);
+  const predictor reference = with_runnel(model, wanted.threads, ops::compute_mode::f32, cache::storage_type::f32);
   std::vector<tally> all;
   for (const ops::compute_mode mode : modes) {
     if (mode == ops::compute_mode::f32 || model.network->effective(mode) != mode) continue;
-    all.push_back({"runnel " + std::string(ops::name_of(mode)), with_runnel(model, wanted.threads, mode), {}, 0});
+    for (const auto storage : {model.network->storage_for(mode), cache::storage_type::f32, cache::storage_type::q8_0}) {
+      all.push_back({message("runnel ", ops::name_of(mode), ", ", cache::name_of(storage), " cache"),
+                     with_runnel(model, wanted.threads, mode, storage),
+                     {},
+                     0});
+    }
   }
-  all.push_back({"llama.cpp", other.predicts(wanted.threads, wanted.chunk, false), {}, 0});
+  all.push_back({"llama.cpp, f16 cache", other.predicts(wanted.threads, wanted.chunk, false), {}, 0});
   all.push_back({"llama.cpp, f32 cache", other.predicts(wanted.threads, wanted.chunk, true), {}, 0});
 
   std::vector<std::vector<float>> expected;

@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <iostream>
 #include <numbers>
+#include <optional>
 #include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,30 +20,49 @@
 
 /// \file
 /// Writes a GGUF file for timing: metadata, tokenizer, tensors' names and shapes of another file, its matrices in the
-/// format that is asked for. Their values are random, or those of the other file coded anew.
+/// format that is asked for. Their values are random, or those of the other file coded anew. With --shape the sizes are
+/// others: a llama decoder with tied embeddings, its vocabulary filled up with names.
 
 namespace {
 
 using runnel::quant::weight_format;
+
+/// A llama decoder's sizes.
+struct model_shape {
+  std::uint64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, intermediate = 0, vocabulary = 0;
+};
 
 struct request {
   std::string like;
   std::string out;
   weight_format format = weight_format::q8_0;
   bool keeps_values = false;
+  std::optional<model_shape> shape;
 };
 
 [[noreturn]] void usage() {
   std::cerr << "usage: make_random_model --like FILE.gguf [--format f32|f16|bf16|q8_0|q4_0|q4_1] [--keep-values] "
-               "OUT.gguf\n";
+               "[--shape LAYERS,HIDDEN,HEADS,KV_HEADS,INTERMEDIATE,VOCABULARY] OUT.gguf\n";
   std::exit(2);
+}
+
+model_shape parse_shape(const std::string& text) {
+  model_shape out;
+  std::istringstream in(text);
+  char comma = ',';
+  for (auto* size : {&out.layers, &out.hidden, &out.heads, &out.kv_heads, &out.intermediate, &out.vocabulary}) {
+    if (comma != ',' || !(in >> *size) || *size == 0 || *size > 1'000'000) usage();
+    in >> comma;
+  }
+  if (!in.eof() || out.hidden % out.heads != 0 || out.heads % out.kv_heads != 0) usage();
+  return out;
 }
 
 request parse(std::span<char*> words) {
   request out;
   for (std::size_t i = 1; i < words.size(); ++i) {
     const std::string_view word = words[i];
-    const bool takes_value = word == "--like" || word == "--format";
+    const bool takes_value = word == "--like" || word == "--format" || word == "--shape";
     if (takes_value && i + 1 == words.size()) usage();
     if (word == "--like") {
       out.like = words[++i];
@@ -49,6 +70,8 @@ request parse(std::span<char*> words) {
       const auto found = runnel::quant::from_name(words[++i]);
       if (!found) usage();
       out.format = *found;
+    } else if (word == "--shape") {
+      out.shape = parse_shape(std::string(words[++i]));
     } else if (word == "--keep-values") {
       out.keeps_values = true;
     } else if (!word.starts_with("-") && out.out.empty()) {
@@ -57,7 +80,7 @@ request parse(std::span<char*> words) {
       usage();
     }
   }
-  if (out.like.empty() || out.out.empty()) usage();
+  if (out.like.empty() || out.out.empty() || (out.keeps_values && out.shape)) usage();
   return out;
 }
 
@@ -126,12 +149,77 @@ void write(const request& wanted) {
   out.write(wanted.out);
 }
 
+/// Other sizes in the metadata, and names for tokens that the vocabulary lacks.
+void set_shape(const runnel::io::gguf_file& from, const model_shape& shape, runnel::io::gguf_writer& out) {
+  const auto set = [&](std::string_view key, std::uint64_t value) {
+    out.set("llama." + std::string(key), static_cast<std::uint32_t>(value));
+  };
+  if (from.string("general.architecture") != "llama") throw runnel::config_error("--shape: expected a llama file");
+  set("block_count", shape.layers);
+  set("embedding_length", shape.hidden);
+  set("feed_forward_length", shape.intermediate);
+  set("attention.head_count", shape.heads);
+  set("attention.head_count_kv", shape.kv_heads);
+  set("rope.dimension_count", shape.hidden / shape.heads);
+  set("vocab_size", shape.vocabulary);
+  const auto known = from.find("tokenizer.ggml.tokens")->strings();
+  std::vector<std::string> tokens(known.begin(), known.end());
+  std::vector<std::int32_t> types;
+  const auto* const given = from.find("tokenizer.ggml.token_type");
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    types.push_back(given == nullptr ? 1 : given->element(i).as<std::int32_t>().value_or(1));
+  }
+  if (tokens.size() > shape.vocabulary)
+    throw runnel::config_error("--shape: the vocabulary is smaller than the file's");
+  while (tokens.size() < shape.vocabulary) tokens.push_back("<filler_" + std::to_string(tokens.size()) + ">");
+  types.resize(tokens.size(), 5);  // unused
+  out.set("tokenizer.ggml.tokens", tokens);
+  out.set("tokenizer.ggml.token_type", types);
+}
+
+void write_shape(const request& wanted, const model_shape& shape) {
+  const runnel::io::gguf_file from{std::filesystem::path(wanted.like)};
+  runnel::io::gguf_writer out;
+  out.set_all(from);
+  out.set("general.file_type", file_type(wanted.format));
+  set_shape(from, shape, out);
+  std::uint64_t seed = 0;
+  const auto matrix = [&](const std::string& name, std::uint64_t outputs, std::uint64_t inputs) {
+    out.add_tensor(name, wanted.format, {outputs, inputs}, [=, format = wanted.format, seed = ++seed] {
+      const auto values = random_values(seed, outputs * inputs, inputs);
+      std::vector<std::byte> bytes(runnel::quant::bytes_for(format, values.size()));
+      runnel::quant::encode(format, values.data(), values.size(), bytes.data());
+      return bytes;
+    });
+  };
+  const std::vector<float> ones(shape.hidden, 1.0f);
+  const auto norm = [&](const std::string& name) {
+    out.add_tensor(name, weight_format::f32, {shape.hidden}, std::as_bytes(std::span(ones)));
+  };
+  const std::uint64_t keys = shape.hidden / shape.heads * shape.kv_heads;
+  matrix("token_embd.weight", shape.vocabulary, shape.hidden);
+  norm("output_norm.weight");
+  for (std::uint64_t i = 0; i < shape.layers; ++i) {
+    const std::string layer = "blk." + std::to_string(i) + ".";
+    norm(layer + "attn_norm.weight");
+    matrix(layer + "attn_q.weight", shape.hidden, shape.hidden);
+    matrix(layer + "attn_k.weight", keys, shape.hidden);
+    matrix(layer + "attn_v.weight", keys, shape.hidden);
+    matrix(layer + "attn_output.weight", shape.hidden, shape.hidden);
+    norm(layer + "ffn_norm.weight");
+    matrix(layer + "ffn_gate.weight", shape.intermediate, shape.hidden);
+    matrix(layer + "ffn_up.weight", shape.intermediate, shape.hidden);
+    matrix(layer + "ffn_down.weight", shape.hidden, shape.intermediate);
+  }
+  out.write(wanted.out);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const request wanted = parse({argv, static_cast<std::size_t>(argc)});
   try {
-    write(wanted);
+    wanted.shape ? write_shape(wanted, *wanted.shape) : write(wanted);
   } catch (const std::exception& failure) {
     std::cerr << "make_random_model: " << failure.what() << '\n';
     return 1;

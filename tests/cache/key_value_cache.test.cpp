@@ -41,12 +41,12 @@ bool holds(const key_value_cache& cache, group which, index_t begin, index_t end
   const index_t padded = kernels::padded_head_dim<float>(head_dim);
   for (index_t layer = 0; layer < layers; ++layer) {
     for (index_t at = begin; at < end; ++at) {
-      const auto* page =
-          reinterpret_cast<const float*>(cache.pages(layer, which)[static_cast<std::size_t>(at / kernels::page_keys)]);
+      const std::byte* page = cache.pages(layer, which)[static_cast<std::size_t>(at / kernels::page_keys)];
       if (reinterpret_cast<std::uintptr_t>(page) % 64 != 0) return false;
       const index_t slot = at % kernels::page_keys;
       for (index_t i = 0; i < kv_heads * head_dim; ++i) {
-        const float* head = page + i / head_dim * kernels::page_head_elements<float>(head_dim);
+        const auto* head =
+            reinterpret_cast<const float*>(page + i / head_dim * kernels::page_head_bytes<float>(head_dim));
         const float key = head[i % head_dim * kernels::page_keys + slot];
         const float value = head[head_dim * kernels::page_keys + slot * padded + i % head_dim];
         if (key != content(layer, which, at, i, generation) || value != -key) return false;
@@ -144,36 +144,40 @@ TEST_CASE("lengths and sizes that make no sense are refused, and nothing changes
   CHECK(holds(cache, group::source, 0, 10));
 }
 
-TEST_CASE("entries in bf16 take half the memory and are rounded") {
+TEST_CASE("entries in 16 bits take half the memory of floats, in bytes little more than a quarter") {
   const auto bytes = [](cache::storage_type type) {
     key_value_cache cache({1, 1, 64, type});
     cache.reserve(group::source, 1);
     return cache.capacity_bytes();
   };
   CHECK(2 * bytes(cache::storage_type::bf16) == bytes(cache::storage_type::f32));
+  CHECK(2 * bytes(cache::storage_type::f16) == bytes(cache::storage_type::f32));
+  CHECK(32 * bytes(cache::storage_type::q8_0) == 9 * bytes(cache::storage_type::f32));
+}
 
+TEST_CASE("entries in bf16 lie in pairs: two features of a key, a feature of two keys") {
   key_value_cache cache({1, 1, 40, cache::storage_type::bf16});
   cache.reserve(group::source, 64);
   std::vector<float> key(40), value(40);
-  for (const index_t at : {3, 35}) {
+  for (const index_t at : {34, 35}) {
     for (std::size_t i = 0; i < 40; ++i) {
       key[i] = 1.001f * static_cast<float>(at) + static_cast<float>(i);
       value[i] = -key[i];
     }
     cache.write(0, group::source, {at, key.data(), value.data()});
   }
-  // Keys 3 and 35 share words; so do features 1 and 17, and the 33rd begins the second 32.
   const auto* words = reinterpret_cast<const bf16*>(cache.pages(0, group::source)[0]);
-  CHECK(words[2 * 3] == bf16(1.001f * 3));
-  CHECK(words[2 * 3 + 1] == bf16(1.001f * 35));
-  const bf16* row = words + 40 * 64 + 35 * 64;
-  CHECK(row[2] == bf16(value[1]));
-  CHECK(row[3] == bf16(value[17]));
-  CHECK(row[32] == bf16(value[32]));
+  CHECK(words[2 * 34] == bf16(1.001f * 34));
+  CHECK(words[2 * 34 + 1] == bf16(1.001f * 34 + 1));
+  CHECK(words[2 * (3 * 64 + 35)] == bf16(1.001f * 35 + 6));
+  const bf16* row = words + 40 * 64 + 34 * 48;  // rows of values are padded to 48 features
+  CHECK(row[2] == bf16(-(1.001f * 34 + 1)));
+  CHECK(row[3] == bf16(value[1]));
+  CHECK(row[2 * 39 + 1] == bf16(value[39]));
   cache.commit(group::source, 64);
   const auto copy = cache.snapshot();
   CHECK(copy.entry() == cache.entry());
-  CHECK(reinterpret_cast<const bf16*>(copy.pages(0, group::source)[0])[6] == words[6]);
+  CHECK(reinterpret_cast<const bf16*>(copy.pages(0, group::source)[0])[2 * 34] == words[2 * 34]);
 }
 
 TEST_CASE("a dropped page leaves the entries after it, and its memory for later ones") {

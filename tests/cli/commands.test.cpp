@@ -455,15 +455,17 @@ TEST_CASE("bench reports every test it was asked for, in every form") {
     CHECK(one["median_tokens_per_s"].get<double>() > 0);
   }
   CHECK(seen == std::map<std::string, int>{{"pp4", 2}, {"pp8", 2}, {"tg4", 2}, {"stream 3+2 @ 16", 2}});
-  const auto deep = with_model({"bench", "-p", "0", "-n", "3", "-d", "0", "--decode-depth", "0,20", "--cache-type",
-                                "bf16", "-r", "1", "-t", "1", "-o", "json"});
+  const auto deep = with_model({"bench", "-p", "0", "-n", "3", "-d", "0", "--decode-depth", "0,20", "--n-parallel",
+                                "1,3", "--cache-type", "q8_0", "-r", "1", "-t", "1", "-o", "json"});
   CAPTURE(deep.err);
   REQUIRE(deep.code == 0);
   const auto depths = nlohmann::json::parse(deep.out);
-  CHECK(depths["context"]["cache_type"] == "bf16");
-  REQUIRE(depths["benchmarks"].size() == 2);
+  CHECK(depths["context"]["cache_type"] == "q8_0");
+  REQUIRE(depths["benchmarks"].size() == 4);
   CHECK(depths["benchmarks"][0]["name"] == "tg3");
-  CHECK(depths["benchmarks"][1]["name"] == "tg3 @ 20");
+  CHECK(depths["benchmarks"][1]["name"] == "tg3 x 3");
+  CHECK(depths["benchmarks"][1]["tokens"] == 9);
+  CHECK(depths["benchmarks"][3]["name"] == "tg3 x 3 @ 20");
   const auto too_deep = with_model({"bench", "-n", "3", "--decode-depth", "100000"});
   CHECK(too_deep.code == 2);
   CHECK(too_deep.err.find("--decode-depth: expected at most") != std::string::npos);

@@ -98,7 +98,7 @@ void for_each_situation(int count, F&& f) {
   }
 }
 
-/// Rotates every key of a group that a cache holds by `by` positions, in place. Keys lie as kernels/attention.hpp says.
+/// Rotates every key of a group that a cache holds by `by` positions, in place. Keys lie as kernels/key_value_page.hpp says.
 void rotate_cached_keys(const models::model_config& config, cache::key_value_cache& cache, group which, double by) {
   for (index_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const int table = config.layer(layer).rotary;
@@ -108,9 +108,10 @@ void rotate_cached_keys(const models::model_config& config, cache::key_value_cac
     const index_t half = rope.dimension / 2;
     const auto pages = cache.pages(layer, which);
     for (index_t row = 0; row < cache.size(which); ++row) {
-      auto* page = reinterpret_cast<float*>(pages[static_cast<std::size_t>(row / kernels::page_keys)]);
+      std::byte* const page = pages[static_cast<std::size_t>(row / kernels::page_keys)];
       for (index_t h = 0; h < config.num_key_value_heads; ++h) {
-        float* keys = page + h * kernels::page_head_elements<float>(config.head_dim) + row % kernels::page_keys;
+        std::byte* const head = page + h * kernels::page_head_bytes<float>(config.head_dim);
+        float* const keys = reinterpret_cast<float*>(head) + row % kernels::page_keys;
         for (index_t i = 0; i < half; ++i) {
           float& x = keys[i * kernels::page_keys];
           float& y = keys[(i + half) * kernels::page_keys];

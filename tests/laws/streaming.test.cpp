@@ -39,7 +39,7 @@ struct situation {
     options.format = quant::all_formats[5 * turn % quant::all_formats.size()].format;
     const ops::compute_mode modes[] = {ops::compute_mode::int8, ops::compute_mode::bf16, ops::compute_mode::f32};
     mode = modes[turn % 3];
-    cache_type = random.below(2) == 0 ? cache::storage_type::f32 : cache::storage_type::bf16;
+    cache_type = cache::storage_types[static_cast<std::size_t>(random.below(cache::storage_types.size()))];
     model = tests::tiny_language(static_cast<std::uint64_t>(random()), options);
     if (random.below(5) == 0) model.format.target_prefix.clear();
     if (random.below(5) == 0) model.format.source_suffix.clear();
@@ -283,6 +283,41 @@ TEST_CASE("law 6: rewinding to any event and going on is never having advanced")
     }
   });
   CHECK(rewinds > 200 * num_instruction_sets());
+}
+
+TEST_CASE("a restarted session does what a new one does") {
+  for_each_situation(6, [](situation& now, instruction_set instructions) {
+    for (const plan& how : tests::all_plans(now.phi())) {
+      CAPTURE(name_of(how));
+      const session_options options = now.options(how, instructions);
+      const auto plain = tests::run_at_once(now.model, options, now.words);
+      session fresh(now.model, options);
+      tests::logit_log log;
+      session one(now.model, tests::watched(options, log));
+      for (int turn = 0; turn < 3; ++turn) {
+        for (const auto& word : tests::random_words(now.random, now.random.below(9))) one.push(word);
+        if (now.random.below(2) == 0) one.finish();
+        (void)one.step({.max_tokens = now.random.below(12)});
+        if (now.random.below(3) == 0) one.rewind(beginning);
+        if (now.random.below(3) == 0) one.set_adapters({});
+        one.restart();
+        log.clear();
+      }
+      CHECK(one.last_event() == beginning);
+      std::vector<event> events;
+      for (auto* each : {&fresh, &one}) {
+        for (const auto& word : now.words) each->push(word);
+        each->finish();
+        events.clear();
+        while (auto happened = each->next()) events.push_back(*happened);
+      }
+      CHECK(tests::same_events(events, plain.events));
+      CHECK(same_logits(plain.logits, log, one.when().written()));
+      CHECK(one.counters() == fresh.counters());
+      CHECK(one.text() == fresh.text());
+      CHECK(one.delays() == fresh.delays());
+    }
+  });
 }
 
 TEST_CASE("law 7: a session in any batch gives what it gives alone") {

@@ -269,14 +269,14 @@ TEST_CASE("streams of one pass attend as each does alone: offsets, storage, and 
       const bool empty = i == turn % 6;
       tables.push_back(some_rows(random, empty ? 0 : 1 + random.below(70), empty ? 0 : random.below(4),
                                  random.below(2) == 0 ? 0.0 : 3.5));
-      types.push_back(random.below(2) == 0 ? cache::storage_type::f32 : cache::storage_type::bf16);
+      types.push_back(cache::storage_types[static_cast<std::size_t>(random.below(cache::storage_types.size()))]);
     }
     index_t all = 0;
     for (const auto& rows : tables) all += rows.size();
     const auto queries = tests::normals<float>(random, all * heads * head_dim);
     const auto keys = tests::normals<float>(random, all * kv_heads * head_dim);
     const auto values = tests::normals<float>(random, all * kv_heads * head_dim);
-    eval context(ops::eval_options{1 + turn % 2});
+    eval context(ops::eval_options{1 + turn % 2, turn % 3 == 0 ? ops::compute_mode::f32 : ops::compute_mode::bf16});
     // Streams [begin, end) in one pass; appends what comes out.
     const auto run = [&](std::size_t begin, std::size_t end, index_t first_row, std::vector<float>& out) {
       std::vector<cache::key_value_cache> stores;
@@ -316,6 +316,46 @@ TEST_CASE("streams of one pass attend as each does alone: offsets, storage, and 
       first += tables[i].size();
     }
     CHECK(tests::same_bits(together, alone));
+  }
+}
+
+TEST_CASE("few rows over many keys, which threads share out, attend as one thread has them") {
+  const index_t heads = 4, kv_heads = 2, head_dim = 12, features = kv_heads * head_dim, sources = 1300, targets = 530;
+  random_stream random(61);
+  row_table rows;  // some see much, one a window, one the target alone
+  for (const key_range seen : {key_range{0, 1300}, {900, 1290}, {0, 0}, {511, 513}}) {
+    rows.add({group::target, 3.0, targets - 1}, seen, 2.5, {seen.begin > 600 ? 520 : 0, 530}, 0);
+  }
+  const auto queries = tests::normals<float>(random, rows.size() * heads * head_dim);
+  for (const auto type : cache::storage_types) {
+    CAPTURE(cache::name_of(type));
+    cache::key_value_cache store({1, kv_heads, head_dim, type});
+    for (const auto& [which, count] : {std::pair{group::source, sources}, {group::target, targets}}) {
+      const auto keys = tests::normals<float>(random, count * features),
+                 values = tests::normals<float>(random, count * features);
+      store.reserve(which, count);
+      store.write(0, which, {0, keys.data(), values.data(), count, features, features});
+      store.commit(which, count);
+    }
+    for (const auto mode : {ops::compute_mode::f32, ops::compute_mode::bf16}) {
+      const auto run = [&](int threads) {
+        eval context(ops::eval_options{threads, mode});
+        const auto out = context.make(rows.size(), heads * head_dim), in = context.make(rows.size(), heads * head_dim);
+        std::copy(queries.begin(), queries.end(), in.data());
+        context.team.run([&] {
+          const ops::attention_stream<cache::key_value_cache> stream{
+              &rows,
+              {context(ops::rotary_table{std::vector<double>{1, 0.3, 0.1, 0.03, 0.01, 0.001}, 1}, rows)},
+              &store,
+              0};
+          context(ops::range_attention{heads, kv_heads, head_dim, 0.3f, 0}, in,
+                  ops::attention_streams<cache::key_value_cache>(&stream, 1), 0, 0, out);
+        });
+        return std::vector<float>(out.data(), out.data() + out.size());
+      };
+      const auto alone = run(1);
+      for (const int threads : {2, 3, 8}) CHECK(tests::same_bits(run(threads), alone));
+    }
   }
 }
 

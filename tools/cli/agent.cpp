@@ -94,7 +94,7 @@ void agent::write(const stream::event& happened) {
 }
 
 void agent::reset() {
-  session_ = stream::session(model_, options_);
+  session_.restart();
   written_.clear();
   source_bytes_ = 0;
   pushed_ = finished_ = false;

@@ -30,7 +30,7 @@ class agent {
  public:
   /// Throws config_error if options contradict each other or the model.
   agent(stream::language_model model, stream::session_options options)
-      : model_(std::move(model)), options_(std::move(options)), session_(model_, options_) {}
+      : session_(std::move(model), std::move(options)) {}
 
   using seconds = std::chrono::duration<double>;
 
@@ -54,8 +54,6 @@ class agent {
  private:
   void write(const stream::event& happened);
 
-  stream::language_model model_;
-  stream::session_options options_;
   stream::session session_;
   std::string written_;  // words that were not given yet
   std::size_t source_bytes_ = 0;

@@ -94,8 +94,9 @@ class workbench {
     forward(0, count, 0, 0, true);
   }
 
-  /// Fills the context for `decode`.
-  void prepare_decoding(index_t depth) {
+  /// Fills the contexts of `streams` streams for `decode`.
+  void prepare_decoding(index_t depth, index_t streams) {
+    others_.clear();
     clear();
     constexpr index_t most = 512;
     for (index_t i = 0; i < depth; i += most) {
@@ -104,20 +105,24 @@ class workbench {
       forward(i, rows, 0, 0, false);
     }
     depth_ = depth;
+    while (1 + static_cast<index_t>(others_.size()) < streams) others_.push_back(cache_.snapshot());
   }
 
-  /// `count` tokens one after another, each with logits. Leaves the context as it was.
+  /// `count` tokens one after another, each with logits, of every stream: a pass holds one of each. Leaves the contexts
+  /// as they were.
   void decode(index_t count) {
     for (index_t i = 0; i < count; ++i) {
       read(1);
       forward(depth_ + i, 1, 0, 0, true);
     }
+    for (auto& other : others_) other.truncate(group::source, depth_);
     cache_.truncate(group::source, depth_);
     when_.rewind(depth_, 0);
   }
 
   /// Fills the context for `step`: two thirds source, one third target.
   void prepare_steps(index_t length) {
+    others_.clear();
     clear();
     target_ = std::max<index_t>(1, length / 3);
     source_ = std::max<index_t>(1, length - target_);
@@ -167,13 +172,15 @@ class workbench {
     }
     std::vector<index_t> wanted;
     if (predicts) wanted.push_back(num_source + num_target - 1);
-    const models::stream_rows streams[] = {{&cache_, &rows, tokens, wanted}};
+    std::vector<models::stream_rows> streams{{&cache_, &rows, tokens, wanted}};
+    for (auto& other : others_) streams.push_back({&other, &rows, tokens, wanted});
     static_cast<void>(network_.forward(context_, streams));
   }
 
   const models::decoder& network_;
   ops::eval context_;
   cache::key_value_cache cache_;
+  std::vector<cache::key_value_cache> others_;  // of streams that decode together with the first
   row_rules rules_;
   arrivals when_;
   index_t depth_ = 0;
@@ -191,6 +198,7 @@ class bench_command final : public command {
     options.text("-p,--n-prompt", prefill_, "N,N,...", "Lengths of prefill, between commas; 0: none");
     options.text("-n,--n-gen", decode_, "N,N,...", "Lengths of decoding, between commas; 0: none");
     options.text("--decode-depth", depths_, "N,N,...", "Tokens of context that decoding begins with, between commas");
+    options.text("--n-parallel", parallel_, "N,N,...", "Streams that decode together, between commas");
     options.whole("-d,--depth", depth_, "N",
                   "Context of the streaming step (a word of 3 tokens read, one of 2 written); 0: none");
     options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after one to warm up", 1, 100000);
@@ -202,7 +210,7 @@ class bench_command final : public command {
     options.footer(
         "Prefill (pp) is one pass over N tokens from an empty context, decoding (tg) N passes over one, from an empty "
         "one\n"
-        "or, as 'tg64 @ 4096', with so many tokens of --decode-depth there. Figures are\n"
+        "or, as 'tg64 @ 4096', with so many tokens of --decode-depth there; 'tg64 x 8' is of 8 streams. Figures are\n"
         "medians over repetitions, with the median distance from them; tokens/s of the streaming step counts written "
         "tokens.\n"
         "Examples:\n"
@@ -214,6 +222,10 @@ class bench_command final : public command {
     const auto prefill = lengths(prefill_, "--n-prompt");
     const auto decode = lengths(decode_, "--n-gen");
     const auto depths = parse_numbers(depths_, "--decode-depth", 0);
+    const auto parallel = parse_numbers(parallel_, "--n-parallel", 1);
+    for (const index_t streams : parallel) {
+      expect<config_error>(streams <= 1024, "--n-parallel: expected at most 1024, found ", streams);
+    }
     std::vector<int> thread_counts;
     for (const index_t count : parse_numbers(threads_, "--threads", 0)) {
       expect<config_error>(count <= 1024, "--threads: expected at most 1024, found ", count);
@@ -236,12 +248,16 @@ class bench_command final : public command {
     expect<config_error>(depth_ + 8 <= model.context(), "--depth: expected at most ", model.context() - 8, ", found ",
                          depth_);
     if (!is_optimised()) note("this program was compiled without optimisation; its figures say nothing");
-    for (const int threads : thread_counts) measure(model, threads, prefill, decode, depths);
+    for (const int threads : thread_counts) measure(model, threads, prefill, decode, depths, parallel);
     progress_.clear();
     report(model, path);
   }
 
  private:
+  [[nodiscard]] cache::storage_type storage_of(const models::decoder& network) const {
+    return cache_type_.type().value_or(network.storage_for(compute_.mode()));
+  }
+
   static std::vector<index_t> lengths(const std::string& text, std::string_view option) {
     auto all = parse_numbers(text, option, 0);
     std::erase(all, 0);
@@ -249,17 +265,23 @@ class bench_command final : public command {
   }
 
   void measure(const stream::language_model& model, int threads, const std::vector<index_t>& prefill,
-               const std::vector<index_t>& decode, const std::vector<index_t>& depths) {
+               const std::vector<index_t>& decode, const std::vector<index_t>& depths,
+               const std::vector<index_t>& parallel) {
     ops::eval_options options;
     options.threads = threads;
     options.compute = compute_.mode();
-    workbench bench(*model.network, options, cache_type_.type());
+    workbench bench(*model.network, options, storage_of(*model.network));
     for (const index_t n : prefill) repeat(message("pp", n), threads, n, 1, [&] { bench.prefill(n); });
     for (const index_t depth : depths) {
       if (decode.empty()) break;
-      bench.prepare_decoding(depth);
       const std::string at = depth == 0 ? "" : message(" @ ", depth);
-      for (const index_t n : decode) repeat(message("tg", n, at), threads, n, 1, [&] { bench.decode(n); });
+      for (const index_t streams : parallel) {
+        bench.prepare_decoding(depth, streams);
+        const std::string times = streams == 1 ? "" : message(" x ", streams);
+        for (const index_t n : decode) {
+          repeat(message("tg", n, times, at), threads, n * streams, 1, [&] { bench.decode(n); });
+        }
+      }
     }
     if (depth_ == 0) return;
     bench.prepare_steps(depth_);
@@ -293,7 +315,7 @@ class bench_command final : public command {
         {"processor", processor_name()},
         {"instruction_set", runnel::name_of(best_instruction_set)},
         {"compute", ops::name_of(model.network->effective(compute_.mode()))},
-        {"cache_type", cache::name_of(cache_type_.type())},
+        {"cache_type", cache::name_of(storage_of(*model.network))},
         {"compiler", compiler_name()},
         {"optimised", is_optimised()},
         {"version", message(RUNNEL_VERSION_MAJOR, '.', RUNNEL_VERSION_MINOR, '.', RUNNEL_VERSION_PATCH)},
@@ -370,6 +392,7 @@ class bench_command final : public command {
   std::string prefill_ = "16,128,512";
   std::string decode_ = "64,128";
   std::string depths_ = "0";
+  std::string parallel_ = "1";
   std::string threads_ = "0";
   cache_type_option cache_type_;
   compute_option compute_;

@@ -80,7 +80,7 @@ class logits_command final : public command {
     ops::eval context(model_.compute());
     context.stop = interrupts::instance().token();
     const auto count = static_cast<index_t>(tokens.size());
-    auto cache = network.make_cache(model_.cache_type(), model_.context() != 0 ? model_.context() : count);
+    auto cache = network.make_cache(model_.storage_for(network), model_.context() != 0 ? model_.context() : count);
     const row_rules rules{contiguous_positions{}, false, true, network.config().sliding_window};
     arrivals when;
     when.read(count);

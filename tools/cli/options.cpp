@@ -134,13 +134,18 @@ std::vector<stream::adapter_use> adapter_option::load(const models::decoder& bas
 }
 
 void cache_type_option::declare(arguments& options) {
-  options.text("--cache-type", type_, "TYPE", "Numbers that keys and values are kept as: f32 or bf16")
-      .one_of({"f32", "bf16"})
+  options
+      .text("--cache-type", type_, "TYPE",
+            "Numbers that keys and values are kept as; not given: bf16 where products are computed in int8, else f32")
+      .one_of({"f32", "bf16", "f16", "q8_0"})
       .environment("RUNNEL_ARG_CACHE_TYPE");
 }
 
-cache::storage_type cache_type_option::type() const {
-  return type_ == "bf16" ? cache::storage_type::bf16 : cache::storage_type::f32;
+std::optional<cache::storage_type> cache_type_option::type() const {
+  for (const auto type : cache::storage_types) {
+    if (cache::name_of(type) == type_) return type;
+  }
+  return std::nullopt;
 }
 
 void running_options::declare_running(arguments& options, ops::compute_mode otherwise) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,10 +61,11 @@ class adapter_option {
 class cache_type_option {
  public:
   void declare(arguments& options);
-  [[nodiscard]] cache::storage_type type() const;
+  /// None: what suits how products are computed.
+  [[nodiscard]] std::optional<cache::storage_type> type() const;
 
  private:
-  std::string type_ = "f32";
+  std::string type_;
 };
 
 /// How a model runs, whatever it reads.
@@ -73,7 +75,11 @@ class running_options {
   void declare_running(arguments& options, ops::compute_mode otherwise = ops::fastest_compute);
 
   [[nodiscard]] ops::eval_options compute() const;
-  [[nodiscard]] cache::storage_type cache_type() const { return cache_type_.type(); }
+  [[nodiscard]] std::optional<cache::storage_type> cache_type() const { return cache_type_.type(); }
+  /// The same for one model.
+  [[nodiscard]] cache::storage_type storage_for(const models::decoder& network) const {
+    return cache_type().value_or(network.storage_for(compute().compute));
+  }
   /// Positions that may be used; 0 means what the model declares.
   [[nodiscard]] index_t context() const noexcept { return context_; }
   /// Positions of `model` that may be used.

@@ -242,7 +242,7 @@ void watch_attention(plotted_plan& plan, const plotted_sentence& sentence, const
         },
         options.compute);
     watch.stop = choice.stop;
-    auto cache = model.network->make_cache(options.cache_type, options.limit(model.context()));
+    auto cache = model.network->make_cache(options.storage(*model.network), options.limit(model.context()));
     const models::stream_rows streams[] = {
         {&cache, &work.rows, work.tokens, work.logit_rows, adapters, sentence.audio_rows()}};
     static_cast<void>(model.network->forward(watch, streams));

@@ -120,7 +120,7 @@ session_settings describe_session(const stream::session_options& options, const 
           {"top_p", message(options.sampling.top_p)},
           {"seed", message(options.sampling.seed)},
           {"compute", std::string(ops::name_of(model.network->effective(options.compute.compute)))},
-          {"cache_type", std::string(cache::name_of(options.cache_type))},
+          {"cache_type", std::string(cache::name_of(options.storage(*model.network)))},
           {"instruction_set", std::string(runnel::name_of(options.compute.instructions))},
           {"threads", std::to_string(options.compute.threads)}};
 }

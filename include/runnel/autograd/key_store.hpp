@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <runnel/core/workspace.hpp>
-#include <runnel/kernels/attention.hpp>
+#include <runnel/kernels/key_value_page.hpp>
 #include <runnel/ops/eval.hpp>
 
 namespace runnel::autograd {
@@ -24,12 +24,11 @@ class key_store {
   key_store(index_t layers, index_t kv_heads, index_t head_dim, const std::array<index_t, num_groups>& counts,
             workspace& memory)
       : kv_heads_(kv_heads), head_dim_(head_dim), counts_(counts), layers_(static_cast<std::size_t>(layers)) {
-    const auto elements = static_cast<std::size_t>(kv_heads * kernels::page_head_elements<T>(head_dim));
+    const auto bytes = static_cast<std::size_t>(kv_heads * kernels::page_head_bytes<T>(head_dim));
     for (std::size_t g = 0; g < num_groups; ++g) {
       for (index_t key = 0; key < counts[g]; key += kernels::page_keys) {
-        T* const page = memory.take<T>(elements);
-        std::fill_n(page, elements, T(0));
-        pages_[g].push_back(reinterpret_cast<std::byte*>(page));
+        pages_[g].push_back(memory.take<std::byte>(bytes));
+        std::fill_n(pages_[g].back(), bytes, std::byte{0});
       }
     }
   }
@@ -67,7 +66,7 @@ class key_store {
     return pages_[static_cast<std::size_t>(which)];
   }
   template <class F>
-  decltype(auto) with_scalar(F&& f) const {
+  decltype(auto) with_storage(F&& f) const {
     return f(T{});
   }
 

@@ -12,15 +12,29 @@
 #include <runnel/core/aligned_buffer.hpp>
 #include <runnel/core/dtype.hpp>
 #include <runnel/core/error.hpp>
-#include <runnel/kernels/attention.hpp>
+#include <runnel/kernels/key_value_page.hpp>
 
 namespace runnel::cache {
 
-/// Numbers that keys and values are stored as; scores and sums are float with either.
-enum class storage_type : std::uint8_t { f32, bf16 };
+/// Numbers that keys and values are kept as. Scores and sums are float with all of them; where products are not
+/// computed in f32, attention multiplies what is kept as bf16 in bf16: the fastest.
+enum class storage_type : std::uint8_t {
+  f32,
+  bf16,
+  f16,
+  q8_0,  ///< bytes, with a float scale for each 32 features of an entry: 9 bits a number
+};
+
+inline constexpr std::array storage_types{storage_type::f32, storage_type::bf16, storage_type::f16, storage_type::q8_0};
 
 [[nodiscard]] constexpr std::string_view name_of(storage_type type) noexcept {
-  return type == storage_type::bf16 ? "bf16" : "f32";
+  switch (type) {
+    case storage_type::f32: return "f32";
+    case storage_type::bf16: return "bf16";
+    case storage_type::f16: return "f16";
+    case storage_type::q8_0: return "q8_0";
+  }
+  return "unknown";
 }
 
 /// Sizes and storage of one key/value entry, and how many positions its stream was declared for: rotary tables that
@@ -92,23 +106,29 @@ class key_value_cache {
   }
 
   /// Pages of one layer and group, in order; each holds all key/value heads as `entry().storage`
-  /// (kernels/attention.hpp).
+  /// (kernels/key_value_page.hpp).
   [[nodiscard]] std::span<std::byte* const> pages(index_t layer, group which) const noexcept {
     return arena_of(which).pages[static_cast<std::size_t>(layer)];
   }
 
-  /// Calls `f(scalar{})` with what pages hold, float or bf16: the one switch over them.
+  /// Calls `f(S{})` with what pages keep (kernels/key_value_page.hpp): the one switch over storage types.
   template <class F>
-  decltype(auto) with_scalar(F&& f) const {
-    return entry_.storage == storage_type::bf16 ? f(bf16{}) : f(float{});
+  decltype(auto) with_storage(F&& f) const {
+    switch (entry_.storage) {
+      case storage_type::bf16: return f(bf16{});
+      case storage_type::f16: return f(f16{});
+      case storage_type::q8_0: return f(kernels::byte_entry{});
+      case storage_type::f32: break;
+    }
+    return f(float{});
   }
 
   /// Writes entries of one layer; their places must be reserved and not committed.
   void write(index_t layer, group which, const kernels::key_value_rows<float>& rows) noexcept {
     const auto& pages = arena_of(which).pages[static_cast<std::size_t>(layer)];
-    with_scalar([&]<class Scalar>(Scalar) {
+    with_storage([&]<class Storage>(Storage) {
       rows.by_page([&](std::size_t page, const auto& part) {
-        kernels::store_key_values<Scalar>(pages[page], part, entry_.kv_heads, entry_.head_dim);
+        kernels::store_key_values<Storage>(pages[page], part, entry_.kv_heads, entry_.head_dim);
       });
     });
   }
@@ -150,10 +170,8 @@ class key_value_cache {
   }
 
   void add_page(group_arena& to) {
-    const index_t bytes = with_scalar([&]<class Scalar>(Scalar) {
-      return entry_.kv_heads * kernels::page_head_elements<Scalar>(entry_.head_dim) *
-             static_cast<index_t>(sizeof(Scalar));
-    });
+    const index_t bytes = with_storage(
+        [&]<class Storage>(Storage) { return entry_.kv_heads * kernels::page_head_bytes<Storage>(entry_.head_dim); });
     for (auto& pages : to.pages) {
       if (pages.size() == pages.capacity()) pages.reserve(2 * pages.size() + 8);  // all before anything changes
     }

@@ -287,6 +287,23 @@ RUNNEL_INLINE lanes<std::int32_t, Arch> round_to_bf16(const lanes<float, Arch>& 
   return bit_cast_to<std::int32_t>(value) & ints(static_cast<std::int32_t>(0xffff0000u));
 }
 
+/// Floats rounded to bf16, stored in pairs: the first in the lower half of the first word.
+template <class Arch>
+RUNNEL_INLINE void store_bf16(const lanes<float, Arch>& x, std::int32_t* pairs) noexcept {
+  const lanes<std::int32_t, Arch> rounded = round_to_bf16<Arch>(x);
+#if XSIMD_WITH_AVX512F
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    const __m256i halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs), halves);
+  }
+#endif
+  alignas(64) std::array<std::int32_t, width<std::int32_t, Arch>> words;
+  rounded.store_aligned(words.data());
+  for (std::size_t i = 0; i < words.size(); i += 2) {
+    pairs[i / 2] = words[i + 1] | static_cast<std::int32_t>(static_cast<std::uint32_t>(words[i]) >> 16);
+  }
+}
+
 /// acc + a0 b0 + a1 b1 over the two bf16 in each word (0 in the lower half). One instruction where the CPU has it
 /// (denormals are then zeros), else two fused steps.
 template <class Arch>

@@ -55,25 +55,14 @@ struct range_attention {
     args.head_dim = head_dim;
     args.scale = static_cast<T>(scale);
     args.soft_cap = static_cast<T>(soft_cap);
-    const index_t vectors = kernels::attention_rows * (heads / kv_heads);
-    const std::size_t scratch_size = kernels::attention_scratch<T>(vectors, head_dim);
-    auto* scratch = context.memory.template take<T>(scratch_size * static_cast<std::size_t>(context.team.size()));
-    const auto tasks = static_cast<index_t>(tiles.size()) * kv_heads;
-    const index_t work = seen * heads * head_dim / (2 * std::max<index_t>(1, tasks));
-    simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
-      context.team.parallel_for(tasks, context.grain_of(tasks, work), [&](index_t begin, index_t end, int worker) {
-        for (index_t task = begin; task < end; ++task) {
-          const tile& of = tiles[static_cast<std::size_t>(task / kv_heads)];
-          auto mine = args;
-          mine.segments = all[of.stream];
-          mine.out = out.data() + streams[of.stream].first * out.size(1);
-          streams[of.stream].store->with_scalar([&]<class Scalar>(Scalar) {
-            kernels::range_attention<Arch, Scalar>(mine, of.begin, of.end, task % kv_heads,
-                                                   scratch + static_cast<std::size_t>(worker) * scratch_size);
-          });
-        }
-      });
-    });
+    const tile_work<T, KeyStore> work{streams, all, tiles, args, out};
+    const index_t tasks = work.tasks(), cost = seen * heads * head_dim / (2 * std::max<index_t>(1, tasks));
+    const bool few = tasks < 4 * static_cast<index_t>(context.team.size());
+    if (context.team.size() > 1 && few && work.has_stripes()) {
+      attend_by_stripes(context, work, cost);
+    } else {
+      attend_by_tiles(context, work, cost);
+    }
     context.memory.release(scope);
   }
 
@@ -101,9 +90,9 @@ struct range_attention {
         const auto pages = stream.store->pages(layer, static_cast<group>(s));
         const key_range range = ranges_of(*stream.rows, s)[static_cast<std::size_t>(row)];
         for (index_t at = range.begin; at < range.end; ++at) {
-          stream.store->with_scalar([&]<class Scalar>(Scalar) {
-            kernels::load_key<Scalar>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at,
-                                      head / (heads / kv_heads), head_dim, key.data());
+          stream.store->with_storage([&]<class Storage>(Storage) {
+            kernels::load_key<Storage>(pages[static_cast<std::size_t>(at / kernels::page_keys)], at,
+                                       head / (heads / kv_heads), head_dim, key.data());
           });
           scores.push_back(kernels::reference::attention_score<T>(query, key, static_cast<double>(scale),
                                                                   static_cast<double>(soft_cap)));
@@ -197,6 +186,109 @@ struct range_attention {
       return out;
     }
   };
+
+  /// A pass as pieces of work: tiles of rows, by key/value head.
+  template <class T, class KeyStore>
+  struct tile_work {
+    attention_streams<KeyStore> streams;
+    std::span<const std::array<kernels::attention_segment<T>, num_groups>> segments;  // of each stream
+    std::span<const tile> tiles;
+    kernels::attention_args<T> args;
+    tensor_view<T, 2> out;
+
+    [[nodiscard]] index_t tasks() const noexcept { return static_cast<index_t>(tiles.size()) * args.kv_heads; }
+    [[nodiscard]] const tile& rows_of(index_t task) const noexcept {
+      return tiles[static_cast<std::size_t>(task / args.kv_heads)];
+    }
+    [[nodiscard]] kernels::attention_tile tile_of(index_t task) const noexcept {
+      return {rows_of(task).begin, rows_of(task).end, task % args.kv_heads};
+    }
+    [[nodiscard]] kernels::attention_args<T> args_of(index_t task) const noexcept {
+      const std::size_t stream = rows_of(task).stream;
+      auto mine = args;
+      mine.segments = segments[stream];
+      mine.out = out.data() + streams[stream].first * out.size(1);
+      return mine;
+    }
+    [[nodiscard]] index_t stripes_of(index_t task) const noexcept {
+      return kernels::stripe_count(args_of(task), tile_of(task));
+    }
+    [[nodiscard]] bool has_stripes() const noexcept {
+      for (index_t task = 0; task < tasks(); task += args.kv_heads) {
+        if (stripes_of(task) > 1) return true;
+      }
+      return false;
+    }
+    /// Query vectors of the largest tile.
+    [[nodiscard]] index_t vectors() const noexcept { return kernels::attention_rows * (args.heads / args.kv_heads); }
+  };
+
+  /// Whether pages that hold bf16 are multiplied as they are.
+  template <class T>
+  [[nodiscard]] static bool is_paired(const basic_eval<T>& context) noexcept {
+    return context.options().compute != compute_mode::f32;
+  }
+
+  template <class T, class KeyStore>
+  void attend_by_tiles(basic_eval<T>& context, const tile_work<T, KeyStore>& work, index_t cost) const {
+    const auto size = static_cast<std::size_t>(kernels::attention_scratch<T>(work.vectors(), head_dim));
+    T* const scratch = context.memory.template take<T>(size * static_cast<std::size_t>(context.team.size()));
+    simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
+      const index_t grain = context.grain_of(work.tasks(), cost);
+      context.team.parallel_for(work.tasks(), grain, [&](index_t begin, index_t end, int worker) {
+        for (index_t task = begin; task < end; ++task) {
+          work.streams[work.rows_of(task).stream].store->with_storage([&]<class Storage>(Storage) {
+            kernels::range_attention<Arch, Storage>(work.args_of(task), work.tile_of(task), is_paired(context),
+                                                    scratch + static_cast<std::size_t>(worker) * size);
+          });
+        }
+      });
+    });
+  }
+
+  /// The same for few tiles over many keys: threads share out the keys too.
+  template <class T, class KeyStore>
+  void attend_by_stripes(basic_eval<T>& context, const tile_work<T, KeyStore>& work, index_t cost) const {
+    index_t pieces = 0;
+    for (index_t task = 0; task < work.tasks(); ++task) pieces += work.stripes_of(task);
+    struct piece {
+      index_t task;
+      index_t stripe;
+    };
+    const std::span<piece> all(context.memory.template take<piece>(static_cast<std::size_t>(pieces)),
+                               static_cast<std::size_t>(pieces));
+    auto next = all.begin();
+    for (index_t task = 0; task < work.tasks(); ++task) {
+      for (index_t stripe = 0; stripe < work.stripes_of(task); ++stripe) *next++ = {task, stripe};
+    }
+    const auto state = static_cast<std::size_t>(kernels::attention_state<T>(work.vectors(), head_dim));
+    const auto size = static_cast<std::size_t>(kernels::attend_scratch<T>(work.vectors(), head_dim));
+    T* const states = context.memory.template take<T>(state * all.size());
+    T* const scratch = context.memory.template take<T>(size * static_cast<std::size_t>(context.team.size()));
+    simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
+      const index_t grain = context.grain_of(pieces, cost * work.tasks() / pieces);
+      context.team.parallel_for(pieces, grain, [&](index_t begin, index_t end, int worker) {
+        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+          work.streams[work.rows_of(all[i].task).stream].store->with_storage([&]<class Storage>(Storage) {
+            kernels::attend<Arch, Storage>(work.args_of(all[i].task), work.tile_of(all[i].task), all[i].stripe,
+                                           is_paired(context), states + i * state,
+                                           scratch + static_cast<std::size_t>(worker) * size);
+          });
+        }
+      });
+      T* to = states;
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        const auto args = work.args_of(all[i].task);
+        const auto of = work.tile_of(all[i].task);
+        if (all[i].stripe == 0) {
+          to = states + i * state;
+        } else {
+          kernels::merge_stripes<Arch>(args, of, states + i * state, to);
+        }
+        if (i + 1 == all.size() || all[i + 1].stripe == 0) kernels::finish_attention<Arch>(args, of, to);
+      }
+    });
+  }
 
   [[nodiscard]] std::span<const key_range> ranges_of(const row_table& rows, std::size_t segment) const noexcept {
     const auto& toward = rows.toward(segment);

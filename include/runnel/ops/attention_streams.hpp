@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <span>
 
-#include <runnel/kernels/attention.hpp>
+#include <runnel/kernels/key_value_page.hpp>
 #include <runnel/ops/elementwise.hpp>
 #include <runnel/ops/rotary.hpp>
 
@@ -25,8 +25,9 @@ inline constexpr int no_rotary = -1;
 /// One stream's part of a pass: rows [first, first + rows->size()) of the pass's values, and the store they see and
 /// extend. Streams follow one another without gaps, the first from row 0 on.
 ///
-/// A key store has `write(layer, group, rows)`, `pages(layer, group)` and `with_scalar(f)`, which calls `f(scalar{})`
-/// with what its pages hold: the arena of a live stream, or a tape's, which keeps what it was given for the way back.
+/// A key store has `write(layer, group, rows)`, `pages(layer, group)` and `with_storage(f)`, which calls `f(S{})` with
+/// what its pages keep (kernels/key_value_page.hpp): the arena of a live stream, or a tape's, which keeps what it was
+/// given for the way back.
 template <class KeyStore>
 struct attention_stream {
   const row_table* rows = nullptr;

@@ -19,7 +19,7 @@ enum class compute_mode : std::uint8_t {
   f32,   ///< weights decoded exactly, inputs as they are
   bf16,  ///< weights and inputs rounded to bf16 (nearest, ties to even; denormals count as zero with `vdpbf16ps`)
   /// Quantised weights as the whole numbers they are; inputs, in blocks of 32, rounded to bytes with a scale each (a
-  /// row with one that is not finite gives NaN), those of keys, values and logits to 16 bits. Weights that are not
+  /// row with one that is not finite gives NaN), those of keys and values to 16 bits. Weights that are not
   /// quantised keep their precision: bf16 weights are multiplied in bf16, f32 and f16 weights in f32.
   int8,
 };

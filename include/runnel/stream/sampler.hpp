@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -10,6 +11,7 @@
 
 #include <runnel/core/error.hpp>
 #include <runnel/core/rng.hpp>
+#include <runnel/core/simd.hpp>
 #include <runnel/position/group.hpp>
 
 namespace runnel::stream {
@@ -66,18 +68,32 @@ class sampler {
   }
 
   static std::int32_t largest(std::span<const float> logits) {
-    constexpr float lowest = -std::numeric_limits<float>::infinity();
-    std::int32_t best = -1;
-    float best_logit = lowest;
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      if (logits[i] > best_logit) {
-        best_logit = logits[i];
-        best = static_cast<std::int32_t>(i);
-      }
-    }
-    expect<error>(best >= 0, "sampler: none of ", logits.size(), " logits is a number above -infinity");
+    const float best_logit = maximum(logits);
+    expect<error>(best_logit > -std::numeric_limits<float>::infinity(), "sampler: none of ", logits.size(),
+                  " logits is a number above -infinity");
+    const auto best = static_cast<std::int32_t>(std::find(logits.begin(), logits.end(), best_logit) - logits.begin());
     expect<error>(best_logit < std::numeric_limits<float>::infinity(), "sampler: the logit of token ", best,
                   " is infinite");
+    return best;
+  }
+
+  /// The largest number; -infinity if there is none.
+  static float maximum(std::span<const float> logits) noexcept {
+    using batch = simd::lanes<float, simd::best_arch>;
+    constexpr std::size_t width = simd::width<float, simd::best_arch>;
+    constexpr float lowest = -std::numeric_limits<float>::infinity();
+    std::array<batch, 4> most;
+    most.fill(batch(lowest));
+    std::size_t i = 0;
+    for (; i + most.size() * width <= logits.size(); i += most.size() * width) {
+      for (std::size_t c = 0; c < most.size(); ++c) {
+        const batch x = batch::load_unaligned(logits.data() + i + c * width);
+        most[c] = xsimd::select(x > most[c], x, most[c]);  // never NaN
+      }
+    }
+    float best = lowest;
+    for (const batch& one : most) best = std::max(best, simd::maximum(one));
+    for (; i < logits.size(); ++i) best = logits[i] > best ? logits[i] : best;
     return best;
   }
 

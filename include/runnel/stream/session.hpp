@@ -47,7 +47,7 @@ class session {
         source_(model_.prompt_tokens(options_.instruction)),
         header_(model_.header_tokens()),
         end_ids_(model_.end_ids()),
-        cache_(model_.network->make_cache(options_.cache_type, options_.limit(model_.context()))),
+        cache_(model_.network->make_cache(options_.storage(*model_.network), options_.limit(model_.context()))),
         sampler_(options_.sampling),
         history_(first_snapshot()) {
     set_adapters(options_.adapters);
@@ -157,6 +157,21 @@ class session {
     what.num_tokens = tokens - what.first_token;
     what.segments_unread = segments - state_.segments_read;
     return emit(what);
+  }
+
+  /// Begins anew, for another source: what was pushed and written is gone, and what follows is what a new session with
+  /// the same model, options and adapters would do, event for event and row for row. Memory is kept: cheaper than a new
+  /// session.
+  void restart() {
+    source_ = segment_queue(model_.prompt_tokens(options_.instruction));
+    history_ = detail::history(first_snapshot());
+    for (const group which : {group::source, group::target}) cache_.truncate(which, 0);
+    ledger_ = {};
+    restore(history_.last());
+    prompt_is_stale_ = false;
+    counters_ = {};
+    last_id_ = beginning;
+    start_ = std::chrono::steady_clock::now();
   }
 
   /// Whether the session wants a word (or `finish`) before it can go on; known once `next` was called.

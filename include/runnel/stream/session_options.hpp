@@ -66,8 +66,9 @@ struct session_options {
   bool punctuation_reads = false;
   /// Threads, compute mode (the fastest that keeps the file's precision), instruction set.
   ops::eval_options compute{1, ops::fastest_compute};
-  /// Numbers that keys and values are kept as.
-  cache::storage_type cache_type = cache::storage_type::f32;
+  /// Numbers that keys and values are kept as; unless given, what suits how products are computed
+  /// (`models::decoder::storage_for`).
+  std::optional<cache::storage_type> cache_type{};
   /// Adapters of this session, added up; `session::set_adapters` changes them.
   std::vector<adapter_use> adapters{};
   /// Called with the logits of each prediction before a token is chosen, if set. May throw: then nothing was chosen.
@@ -81,6 +82,11 @@ struct session_options {
     expect(max_word_tokens >= 1, "max_word_tokens: expected at least 1, found ", max_word_tokens);
     how.validate(limit(declared));
     static_cast<void>(sampler(sampling));
+  }
+
+  /// What keys and values of `network` are kept as.
+  [[nodiscard]] cache::storage_type storage(const models::decoder& network) const noexcept {
+    return cache_type.value_or(network.storage_for(compute.compute));
   }
 
   /// Positions that may be used.
