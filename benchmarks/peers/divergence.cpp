@@ -218,7 +218,7 @@ void run(const request& wanted) {
   std::vector<tally> all;
   for (const ops::compute_mode mode : modes) {
     if (mode == ops::compute_mode::f32 || model.network->effective(mode) != mode) continue;
-    for (const auto storage : {model.network->storage_for(mode), cache::storage_type::f32, cache::storage_type::q8_0}) {
+    for (const auto storage : cache::storage_types) {
       all.push_back({message("runnel ", ops::name_of(mode), ", ", cache::name_of(storage), " cache"),
                      with_runnel(model, wanted.threads, mode, storage),
                      {},

@@ -162,7 +162,13 @@ void set_shape(const runnel::io::gguf_file& from, const model_shape& shape, runn
   set("attention.head_count_kv", shape.kv_heads);
   set("rope.dimension_count", shape.hidden / shape.heads);
   set("vocab_size", shape.vocabulary);
-  const auto known = from.find("tokenizer.ggml.tokens")->strings();
+  set("attention.key_length", shape.hidden / shape.heads);
+  set("attention.value_length", shape.hidden / shape.heads);
+  const auto* const listed = from.find("tokenizer.ggml.tokens");
+  if (listed == nullptr || from.contains("tokenizer.ggml.scores")) {
+    throw runnel::config_error("--shape: expected a file with a vocabulary without scores");
+  }
+  const auto known = listed->strings();
   std::vector<std::string> tokens(known.begin(), known.end());
   std::vector<std::int32_t> types;
   const auto* const given = from.find("tokenizer.ggml.token_type");

@@ -465,7 +465,11 @@ TEST_CASE("bench reports every test it was asked for, in every form") {
   CHECK(depths["benchmarks"][0]["name"] == "tg3");
   CHECK(depths["benchmarks"][1]["name"] == "tg3 x 3");
   CHECK(depths["benchmarks"][1]["tokens"] == 9);
+  CHECK(depths["benchmarks"][1]["streams"] == 3);
   CHECK(depths["benchmarks"][3]["name"] == "tg3 x 3 @ 20");
+  const auto too_many = with_model({"bench", "-n", "3", "--n-parallel", "1025"});
+  CHECK(too_many.code == 2);
+  CHECK(too_many.err.find("--n-parallel: expected at most 1024, found 1025") != std::string::npos);
   const auto too_deep = with_model({"bench", "-n", "3", "--decode-depth", "100000"});
   CHECK(too_deep.code == 2);
   CHECK(too_deep.err.find("--decode-depth: expected at most") != std::string::npos);

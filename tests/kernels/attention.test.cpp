@@ -408,7 +408,9 @@ TEST_CASE("stripes that several gathered, put together, are what one gathers") {
     simd::with_arch(which, [&]<class Arch>(Arch) {
       for (index_t kv_head = 0; kv_head < 2; ++kv_head) {
         const kernels::attention_tile tile{0, 5, kv_head};
-        REQUIRE(kernels::stripe_count(args, tile) == 4);
+        const kernels::stripe_range stripes = kernels::stripes_of(args, tile);
+        REQUIRE(stripes.begin == 0);
+        REQUIRE(stripes.end == 4);
         for (index_t stripe = 3; stripe >= 0; --stripe) {
           kernels::attend<Arch, bf16>(args, tile, stripe, true, memory.data() + stripe * state,
                                       memory.data() + 4 * state);
@@ -447,6 +449,52 @@ TEST_CASE("scores far below the highest add nothing, and rising scores are resca
       CHECK(largest_difference(task.run(which, 0, 2, 16), task.expected()) < 1e-4);
     }
   }
+}
+
+TEST_CASE("what is not a number stays so, in whichever stripe it is") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  random_stream random(17);
+  shape_of shape;
+  shape.head_dim = 16;
+  shape.rows = 6;
+  for (const bool paired : {false, true}) {
+    shape.paired = paired;
+    problem<float, bf16> task(random, shape, {1100});
+    task.ranges[0] = {{520, 1000}, {0, 500}, {0, 513}, {0, 514}, {512, 513}, {513, 1100}};
+    std::fill_n(task.queries[0].data(), 2 * 16, nan);  // of the first two rows
+    task.stores[0].put(512, std::vector<float>(16, nan), std::vector<float>(16, 1.0f), 1, 16);
+    for (const instruction_set which : tests::runnable_instruction_sets()) {
+      const auto out = task.run(which, 0, 6, 16);
+      for (index_t r = 0; r < 5; ++r) {
+        CAPTURE(r);
+        for (const float x : task.row(out, r)) CHECK(std::isnan(x));
+      }
+      for (const float x : task.row(out, 5)) CHECK(std::isfinite(x));
+    }
+  }
+}
+
+TEST_CASE("stripes are those of the ranges, and are counted with what was dropped") {
+  random_stream random(18);
+  shape_of shape;
+  shape.head_dim = 8;
+  shape.rows = 2;
+  problem<float> task(random, shape, {1200});
+  task.ranges[0] = {{1030, 1100}, {1050, 1200}};
+  std::vector<kernels::attention_segment<float>> segments{
+      {task.queries[0].data(), task.ranges[0], task.stores[0].pages}};
+  std::vector<float> out(16);
+  const kernels::attention_args<float> args{1, 1, 8, 1, 0, segments, out.data()};
+  auto stripes = kernels::stripes_of(args, {0, 2, 0});
+  CHECK(stripes.begin == 2);
+  CHECK(stripes.end == 3);
+  segments[0].dropped = 448;  // key 1088 was the 1536th
+  stripes = kernels::stripes_of(args, {0, 2, 0});
+  CHECK(stripes.begin == 2);
+  CHECK(stripes.end == 4);
+  task.ranges[0] = {{5, 5}, {0, 0}};
+  segments[0].ranges = task.ranges[0];
+  CHECK(kernels::stripes_of(args, {0, 2, 0}).count() == 0);
 }
 
 }  // namespace

@@ -98,7 +98,8 @@ void for_each_situation(int count, F&& f) {
   }
 }
 
-/// Rotates every key of a group that a cache holds by `by` positions, in place. Keys lie as kernels/key_value_page.hpp says.
+/// Rotates every key of a group that a cache holds by `by` positions, in place. They lie as in
+/// kernels/key_value_page.hpp.
 void rotate_cached_keys(const models::model_config& config, cache::key_value_cache& cache, group which, double by) {
   for (index_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const int table = config.layer(layer).rotary;

@@ -53,7 +53,8 @@ struct situation {
     made.compute = compute(random.below(8) == 0 ? 3 : 1, instructions);
     made.cache_type = cache_type;
     // Prompts around the size of a page of keys, and several pages.
-    const auto length = random.below(3) == 0 ? 55 + random.below(80) : random.below(6);
+    auto length = random.below(3) == 0 ? 55 + random.below(80) : random.below(6);
+    if (random.below(24) == 0) length += 480;  // and a stripe
     for (std::int64_t i = 0; i < length; ++i) made.instruction += static_cast<char>('a' + random.below(8));
     made.max_tokens = 1 + random.below(40);
     made.max_word_tokens = 2 + random.below(8);
@@ -304,6 +305,7 @@ TEST_CASE("a restarted session does what a new one does") {
         log.clear();
       }
       CHECK(one.last_event() == beginning);
+      if (now.random.below(2) == 0) one.rewind(beginning);
       std::vector<event> events;
       for (auto* each : {&fresh, &one}) {
         for (const auto& word : now.words) each->push(word);
@@ -337,7 +339,12 @@ TEST_CASE("law 7: a session in any batch gives what it gives alone") {
     std::vector<std::vector<event>> events(sessions.size());
     std::vector<std::size_t> pushed(sessions.size());
     std::vector<bool> joined(sessions.size());
-    session_batch batch_of(now.model.network, now.compute(random.below(2) == 0 ? 1 : 3, instructions));
+    auto compute = now.compute(random.below(2) == 0 ? 1 : 3, instructions);
+    for (const auto mode : {ops::compute_mode::f32, ops::compute_mode::bf16, ops::compute_mode::int8}) {
+      const bool same = now.model.network->effective(mode) == now.model.network->effective(now.mode);
+      if (same && random.below(2) == 0) compute.compute = mode;  // another name for the same
+    }
+    session_batch batch_of(now.model.network, compute);
     const auto all_done = [&] {
       return std::all_of(sessions.begin(), sessions.end(), [](const auto& s) { return s->done(); });
     };

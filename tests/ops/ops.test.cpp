@@ -303,8 +303,9 @@ TEST_CASE("streams of one pass attend as each does alone: offsets, storage, and 
         const auto attended = context.make(rows, heads * head_dim);
         context(ops::store_keys{head_dim}, part(keys, kv_heads * head_dim), part(values, kv_heads * head_dim), some,
                 rotary, 0);
-        context(ops::range_attention{heads, kv_heads, head_dim, 0.4f, 0}, part(queries, heads * head_dim), some, rotary,
-                0, attended);
+        ops::range_attention attend{heads, kv_heads, head_dim, 0.4f, 0};
+        attend.layer_format = turn % 2 == 0 ? quant::weight_format::bf16 : quant::weight_format::q8_0;
+        context(attend, part(queries, heads * head_dim), some, rotary, 0, attended);
         out.insert(out.end(), attended.data(), attended.data() + attended.size());
       });
     };
@@ -320,13 +321,15 @@ TEST_CASE("streams of one pass attend as each does alone: offsets, storage, and 
 }
 
 TEST_CASE("few rows over many keys, which threads share out, attend as one thread has them") {
-  const index_t heads = 4, kv_heads = 2, head_dim = 12, features = kv_heads * head_dim, sources = 1300, targets = 530;
+  const index_t heads = 4, kv_heads = 2, head_dim = 12, features = kv_heads * head_dim, sources = 6300, targets = 530;
   random_stream random(61);
-  row_table rows;  // some see much, one a window, one the target alone
-  for (const key_range seen : {key_range{0, 1300}, {900, 1290}, {0, 0}, {511, 513}}) {
+  row_table rows, short_rows;  // some see much, one a window, one the target alone; others little
+  for (const key_range seen : {key_range{0, 6300}, {900, 1290}, {0, 0}, {511, 513}}) {
     rows.add({group::target, 3.0, targets - 1}, seen, 2.5, {seen.begin > 600 ? 520 : 0, 530}, 0);
   }
-  const auto queries = tests::normals<float>(random, rows.size() * heads * head_dim);
+  for (std::int32_t i = 0; i < 20; ++i) short_rows.add({group::target, 1.0 + i, i}, {i, i + 5}, 1.5, {0, i + 1}, 0);
+  const index_t all = rows.size() + 2 * short_rows.size();
+  const auto queries = tests::normals<float>(random, all * heads * head_dim);
   for (const auto type : cache::storage_types) {
     CAPTURE(cache::name_of(type));
     cache::key_value_cache store({1, kv_heads, head_dim, type});
@@ -340,16 +343,19 @@ TEST_CASE("few rows over many keys, which threads share out, attend as one threa
     for (const auto mode : {ops::compute_mode::f32, ops::compute_mode::bf16}) {
       const auto run = [&](int threads) {
         eval context(ops::eval_options{threads, mode});
-        const auto out = context.make(rows.size(), heads * head_dim), in = context.make(rows.size(), heads * head_dim);
+        const auto out = context.make(all, heads * head_dim), in = context.make(all, heads * head_dim);
         std::copy(queries.begin(), queries.end(), in.data());
         context.team.run([&] {
-          const ops::attention_stream<cache::key_value_cache> stream{
-              &rows,
-              {context(ops::rotary_table{std::vector<double>{1, 0.3, 0.1, 0.03, 0.01, 0.001}, 1}, rows)},
-              &store,
-              0};
-          context(ops::range_attention{heads, kv_heads, head_dim, 0.3f, 0}, in,
-                  ops::attention_streams<cache::key_value_cache>(&stream, 1), 0, 0, out);
+          const std::vector<double> frequencies{1, 0.3, 0.1, 0.03, 0.01, 0.001};
+          std::vector<ops::attention_stream<cache::key_value_cache>> streams;
+          index_t first = 0;
+          for (const row_table* some : {&short_rows, &rows, &short_rows}) {
+            streams.push_back({some, {context(ops::rotary_table{frequencies, 1}, *some)}, &store, first});
+            first += some->size();
+          }
+          ops::range_attention attend{heads, kv_heads, head_dim, 0.3f, 0};
+          attend.layer_format = quant::weight_format::bf16;
+          context(attend, in, ops::attention_streams<cache::key_value_cache>(streams), 0, 0, out);
         });
         return std::vector<float>(out.data(), out.data() + out.size());
       };

@@ -108,6 +108,23 @@ TEST_CASE("pieces of random sizes, keys in bf16, other arithmetic") {
   }
 }
 
+TEST_CASE("pages that are forgotten on the way change no bit, however far the left context reaches") {
+  random_stream random(4);
+  std::vector<float> samples(320 * 1300);
+  for (float& one : samples) one = static_cast<float>(0.2 * random.uniform() - 0.1);
+  for (const index_t left_context : {100, 448, 500, 700}) {
+    CAPTURE(left_context);
+    const encoder model =
+        golden_encoder("stable", causal_form(speech::read_encoder_config(speech_golden("stable")), left_context));
+    for (const auto storage : {cache::storage_type::f32, cache::storage_type::q8_0}) {
+      const speech::encoder_stream_options options{{1, ops::compute_mode::f32}, storage};
+      const auto all = run_stream(model, samples, samples.size(), options);
+      CHECK(same_bits(run_stream(model, samples, 960, options), all));
+      CHECK(same_bits(run_stream(model, samples, 31000, {{3, ops::compute_mode::f32}, storage}), all));
+    }
+  }
+}
+
 TEST_CASE("frames come as soon as their samples are there, 20 a chunk with a left pad of 80") {
   const auto original = speech::read_encoder_config(speech_golden("stable"));
   CHECK(original.receptive_field() == 400);

@@ -24,6 +24,30 @@ std::vector<int> histogram(const sampler_options& options, const std::vector<flo
   return counts;
 }
 
+TEST_CASE("the largest of many logits is found among numbers that are none, at any place and length") {
+  random_stream random(5);
+  for (int turn = 0; turn < 2000; ++turn) {
+    std::vector<float> logits(static_cast<std::size_t>(1 + random.below(300)));
+    for (float& one : logits) {
+      const auto kind = random.below(8);
+      one = kind == 0   ? std::numeric_limits<float>::quiet_NaN()
+            : kind == 1 ? -std::numeric_limits<float>::infinity()
+                        : static_cast<float>(random.below(20)) - 10.0f;
+    }
+    std::int32_t best = -1;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const bool better = best < 0 || logits[i] > logits[static_cast<std::size_t>(best)];
+      if (logits[i] > -std::numeric_limits<float>::infinity() && better) best = static_cast<std::int32_t>(i);
+    }
+    stream::sampler greedy;
+    if (best >= 0) {
+      CHECK(greedy.choose(logits, random) == best);
+    } else {
+      CHECK_THROWS_AS(static_cast<void>(greedy.choose(logits, random)), error);
+    }
+  }
+}
+
 }  // namespace
 
 TEST_CASE("greedy takes the largest logit, ties to the lowest id, and uses no random number") {

@@ -145,10 +145,10 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
   const index_t queries = config.num_attention_heads * config.head_dim;
   const index_t keys = config.num_key_value_heads * config.head_dim;
   models::decoder_weights<nn::inference_parameters> weights;
-  weights.embedding.weight = make.matrix(config.vocab_size, hidden, std::sqrt(static_cast<double>(hidden)), 2);
+  weights.embedding.weight = make.matrix(config.vocab_size, hidden, std::sqrt(static_cast<double>(hidden)));
   weights.embedding.scale = config.embedding_scale;
   weights.norm = norm(hidden);
-  if (!options.tied) weights.head = make.linear(config.vocab_size, hidden, 3, false, 2);
+  if (!options.tied) weights.head = make.linear(config.vocab_size, hidden, 3, false);
   for (index_t i = 0; i < config.num_hidden_layers; ++i) {
     nn::decoder_layer<nn::inference_parameters> layer;
     layer.attention_norm = norm(hidden);

@@ -22,6 +22,7 @@
 #include "median.hpp"
 #include "model_file.hpp"
 #include "options.hpp"
+#include "training_setup.hpp"
 
 namespace runnel::cli {
 
@@ -66,7 +67,8 @@ bool is_optimised() {
 struct measurement {
   std::string test;
   int threads = 1;
-  index_t tokens = 0;  ///< of one repetition
+  index_t tokens = 0;   ///< of one repetition
+  index_t streams = 1;  ///< that decode together
   std::vector<double> seconds;
 
   [[nodiscard]] std::vector<double> rates() const {
@@ -94,8 +96,8 @@ class workbench {
     forward(0, count, 0, 0, true);
   }
 
-  /// Fills the contexts of `streams` streams for `decode`.
-  void prepare_decoding(index_t depth, index_t streams) {
+  /// Fills the context for `decode`.
+  void prepare_decoding(index_t depth) {
     others_.clear();
     clear();
     constexpr index_t most = 512;
@@ -105,6 +107,17 @@ class workbench {
       forward(i, rows, 0, 0, false);
     }
     depth_ = depth;
+  }
+
+  /// So many streams decode together from now on, each with a copy of the context. Throws config_error if their keys
+  /// and values do not fit in memory.
+  void set_streams(index_t streams) {
+    const auto size = static_cast<double>(cache_.capacity_bytes());
+    const auto there = available_memory();
+    expect<config_error>(!there || size * static_cast<double>(streams) < 0.9 * static_cast<double>(*there),
+                         "--n-parallel: ", streams, " streams take ", in_megabytes(size * static_cast<double>(streams)),
+                         " of keys and values, there are ", in_megabytes(static_cast<double>(there.value_or(0))));
+    others_.resize(std::min(others_.size(), static_cast<std::size_t>(streams - 1)));
     while (1 + static_cast<index_t>(others_.size()) < streams) others_.push_back(cache_.snapshot());
   }
 
@@ -201,7 +214,7 @@ class bench_command final : public command {
     options.text("--n-parallel", parallel_, "N,N,...", "Streams that decode together, between commas");
     options.whole("-d,--depth", depth_, "N",
                   "Context of the streaming step (a word of 3 tokens read, one of 2 written); 0: none");
-    options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after one to warm up", 1, 100000);
+    options.whole("-r,--repetitions", repetitions_, "N", "Repetitions of each, after a warm-up", 1, 100000);
     options.text("-t,--threads", threads_, "N,N,...", "Numbers of threads, between commas; 0: one a processor")
         .environment("RUNNEL_ARG_THREADS");
     compute_.declare(options, ops::fastest_compute);
@@ -275,11 +288,13 @@ class bench_command final : public command {
     for (const index_t depth : depths) {
       if (decode.empty()) break;
       const std::string at = depth == 0 ? "" : message(" @ ", depth);
+      bench.prepare_decoding(depth);
       for (const index_t streams : parallel) {
-        bench.prepare_decoding(depth, streams);
+        bench.set_streams(streams);
         const std::string times = streams == 1 ? "" : message(" x ", streams);
         for (const index_t n : decode) {
           repeat(message("tg", n, times, at), threads, n * streams, 1, [&] { bench.decode(n); });
+          measured_.back().streams = streams;
         }
       }
     }
@@ -289,16 +304,22 @@ class bench_command final : public command {
     repeat(message("stream 3+2 @ ", depth_), threads, 2, steps, [&] { bench.step(); });
   }
 
-  /// Times `work`, `inner` times for each repetition.
+  /// Times `work`, `inner` times for each repetition, after so long a warm-up that sleeping processors are awake.
   void repeat(const std::string& test, int threads, index_t tokens, int inner, const std::function<void()>& work) {
-    measurement one{test, threads, tokens, {}};
-    for (std::int64_t i = 0; i <= repetitions_; ++i) {
+    constexpr double warm_up_s = 0.3;
+    measurement one{test, threads, tokens, 1, {}};
+    const auto show = [&](std::int64_t i) {
       interrupts::instance().check();
       progress_.show(message(test, ", ", threads, threads == 1 ? " thread, " : " threads, ", i, " of ", repetitions_));
+    };
+    show(0);
+    for (const double begin = seconds_now(); seconds_now() - begin < warm_up_s;) work();
+    for (std::int64_t i = 1; i <= repetitions_; ++i) {
+      show(i);
       for (int j = 0; j < inner; ++j) {
         const double begin = seconds_now();
         work();
-        if (i > 0) one.seconds.push_back(seconds_now() - begin);
+        one.seconds.push_back(seconds_now() - begin);
       }
     }
     measured_.push_back(std::move(one));
@@ -339,6 +360,7 @@ class bench_command final : public command {
       all["benchmarks"].push_back({{"name", one.test},
                                    {"threads", one.threads},
                                    {"tokens", one.tokens},
+                                   {"streams", one.streams},
                                    {"median_ns", std::llround(median(one.seconds) * 1e9)},
                                    {"mad_ns", std::llround(deviation(one.seconds) * 1e9)},
                                    {"p95_ns", std::llround(percentile(one.seconds, 0.95) * 1e9)},

@@ -61,6 +61,9 @@ class key_store {
     }
   }
 
+  /// Nothing is ever dropped.
+  [[nodiscard]] index_t dropped(group) const noexcept { return 0; }
+
   /// Pages of the layer that was written last.
   [[nodiscard]] std::span<std::byte* const> pages(index_t, group which) const noexcept {
     return pages_[static_cast<std::size_t>(which)];

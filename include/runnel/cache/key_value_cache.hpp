@@ -13,11 +13,12 @@
 #include <runnel/core/dtype.hpp>
 #include <runnel/core/error.hpp>
 #include <runnel/kernels/key_value_page.hpp>
+#include <runnel/ops/eval.hpp>
 
 namespace runnel::cache {
 
-/// Numbers that keys and values are kept as. Scores and sums are float with all of them; where products are not
-/// computed in f32, attention multiplies what is kept as bf16 in bf16: the fastest.
+/// Numbers that keys and values are kept as. Scores and sums are float with all of them; where a layer's products are
+/// computed in bf16 or int8, attention multiplies what is kept as bf16 in bf16: the fastest.
 enum class storage_type : std::uint8_t {
   f32,
   bf16,
@@ -35,6 +36,13 @@ inline constexpr std::array storage_types{storage_type::f32, storage_type::bf16,
     case storage_type::q8_0: return "q8_0";
   }
   return "unknown";
+}
+
+/// What keys and values are kept as unless someone says otherwise, where products are computed in `mode`: bf16 beside
+/// bytes, which lose more; else floats. (bf16 takes half the memory and is attended to fastest; beside products in bf16
+/// it would add two thirds to what they lose.)
+[[nodiscard]] constexpr storage_type storage_for(ops::compute_mode mode) noexcept {
+  return mode == ops::compute_mode::int8 ? storage_type::bf16 : storage_type::f32;
 }
 
 /// Sizes and storage of one key/value entry, and how many positions its stream was declared for: rotary tables that
@@ -91,7 +99,11 @@ class key_value_cache {
     expect(length >= 0 && length <= arena.size, "cache: cannot truncate to ", length, " entries, there are ",
            arena.size);
     arena.size = length;
+    if (length == 0) arena.dropped = 0;
   }
+
+  /// Entries that were dropped before the first one there is.
+  [[nodiscard]] index_t dropped(group which) const noexcept { return arena_of(which).dropped; }
 
   /// Forgets the first page of a group, `kernels::page_keys` entries, and keeps its memory for later ones: entry i is
   /// entry i - page_keys from then on, and attention over what stays gives the same bits. Throws config_error if there
@@ -103,6 +115,7 @@ class key_value_cache {
     std::rotate(arena.blocks.begin(), arena.blocks.begin() + 1, arena.blocks.end());
     for (auto& pages : arena.pages) std::rotate(pages.begin(), pages.begin() + 1, pages.end());
     arena.size -= kernels::page_keys;
+    arena.dropped += kernels::page_keys;
   }
 
   /// Pages of one layer and group, in order; each holds all key/value heads as `entry().storage`
@@ -144,6 +157,7 @@ class key_value_cache {
         std::copy(from[p].data(), from[p].data() + from[p].size(), copy.arenas_[g].blocks[p].data());
       }
       copy.commit(which, size(which));
+      copy.arenas_[g].dropped = arenas_[g].dropped;
     }
     return copy;
   }
@@ -160,6 +174,7 @@ class key_value_cache {
  private:
   struct group_arena {
     index_t size = 0;
+    index_t dropped = 0;
     std::vector<aligned_buffer<std::byte>> blocks;  // one a page, all layers
     std::vector<std::vector<std::byte*>> pages;     // [layer][page]
   };

@@ -38,6 +38,7 @@ struct attention_segment {
   const T* queries = nullptr;         // [rows, heads, head_dim], rotated by value + offset toward this segment
   std::span<const key_range> ranges;  // [rows]
   std::span<std::byte* const> pages;  // of the segment's store
+  index_t dropped = 0;                // entries that once stood before the first: stripes are counted from those
 };
 
 /// One pass of range attention over one stream.
@@ -296,19 +297,6 @@ struct page_pass {
   }
 };
 
-/// From the first key that any of the rows sees to the last; empty if none sees any.
-[[nodiscard]] inline key_range visible_to_any(std::span<const key_range> ranges, index_t row_begin,
-                                              index_t row_end) noexcept {
-  key_range all{std::numeric_limits<std::int32_t>::max(), 0};
-  for (index_t row = row_begin; row < row_end; ++row) {
-    const key_range range = ranges[static_cast<std::size_t>(row)];
-    if (range.begin >= range.end) continue;
-    all.begin = std::min(all.begin, range.begin);
-    all.end = std::max(all.end, range.end);
-  }
-  return all;
-}
-
 /// One page of one segment, for the query vectors of some rows and one key/value head.
 template <class Arch, class Arithmetic, class T>
 struct page_of_segment {
@@ -328,9 +316,7 @@ struct page_of_segment {
     query_tile<Arithmetic, T, together> tile;
     std::size_t filled = 0;
     for (index_t q = 0; q < count; ++q) {
-      key_range range = ranges[static_cast<std::size_t>(row_begin + q / group)];
-      range.begin = std::max(range.begin - start, 0);
-      range.end = std::min(range.end - start, static_cast<std::int32_t>(page_keys));
+      const key_range range = within_page(ranges[static_cast<std::size_t>(row_begin + q / group)], start);
       if (range.begin >= range.end) continue;
       tile.queries[filled] = queries + q / group * row_stride + q % group * head_stride;
       tile.visible[filled] = range;
@@ -365,19 +351,28 @@ struct attention_tile {
   index_t kv_head = 0;
 };
 
-/// Stripes that what rows of a tile see falls into: at least one.
+/// Stripes [begin, end) that what rows of a tile see falls into; none if they see nothing.
+struct stripe_range {
+  index_t begin = 0;
+  index_t end = 0;
+  [[nodiscard]] index_t count() const noexcept { return end - begin; }
+};
+
 template <class T>
-[[nodiscard]] index_t stripe_count(const attention_args<T>& args, const attention_tile& tile) noexcept {
-  index_t last = 1;
+[[nodiscard]] stripe_range stripes_of(const attention_args<T>& args, const attention_tile& tile) noexcept {
+  stripe_range all{std::numeric_limits<index_t>::max(), 0};
   for (const attention_segment<T>& segment : args.segments) {
-    last = std::max<index_t>(last, detail::visible_to_any(segment.ranges, tile.row_begin, tile.row_end).end);
+    const key_range seen = visible_to_any(segment.ranges, tile.row_begin, tile.row_end);
+    if (seen.begin >= seen.end) continue;
+    all.begin = std::min(all.begin, (segment.dropped + seen.begin) / stripe_keys);
+    all.end = std::max(all.end, (segment.dropped + seen.end - 1) / stripe_keys + 1);
   }
-  return (last + stripe_keys - 1) / stripe_keys;
+  return all.end == 0 ? stripe_range{} : all;
 }
 
-/// What a tile gathers from one stripe, keys [stripe, stripe + 1) * stripe_keys of every segment, goes to `states`
-/// (`attention_state`). Keys and values are kept as S; `paired` (for bf16) multiplies them as they are. `states` and
-/// `scratch` are 64-byte aligned.
+/// What a tile gathers from one stripe, entries [stripe, stripe + 1) * stripe_keys of every segment (those that were
+/// dropped counted), goes to `states` (`attention_state`). Keys and values are kept as S; `paired` (for bf16)
+/// multiplies them as they are. `states` and `scratch` are 64-byte aligned.
 template <class Arch, class S, class T>
 void attend(const attention_args<T>& args, const attention_tile& tile, index_t stripe, [[maybe_unused]] bool paired,
             T* states, T* scratch) noexcept {
@@ -388,14 +383,23 @@ void attend(const attention_args<T>& args, const attention_tile& tile, index_t s
     *detail::softmax_state<T>(states, q, args.head_dim).maximum = -std::numeric_limits<T>::infinity();
   }
   for (const attention_segment<T>& segment : args.segments) {
-    key_range all = detail::visible_to_any(segment.ranges, tile.row_begin, tile.row_end);
-    all.begin = std::max(all.begin, static_cast<std::int32_t>(stripe * stripe_keys));
-    all.end = std::min(all.end, static_cast<std::int32_t>((stripe + 1) * stripe_keys));
+    key_range all = visible_to_any(segment.ranges, tile.row_begin, tile.row_end);
+    const index_t from = stripe * stripe_keys - segment.dropped;
+    all.begin = static_cast<std::int32_t>(std::max<index_t>(all.begin, from));
+    all.end = static_cast<std::int32_t>(std::min<index_t>(all.end, from + stripe_keys));
     if (all.begin >= all.end) continue;
+    // Calls f(start, what rows see, head) for the pages of which they see something.
     const auto over_pages = [&](auto&& f) {
       for (auto page = static_cast<std::int32_t>(all.begin / page_keys); page * page_keys < all.end; ++page) {
         const auto start = static_cast<std::int32_t>(page * page_keys);
-        f(start, segment.pages[static_cast<std::size_t>(page)] + tile.kv_head * page_head_bytes<S>(args.head_dim));
+        key_range seen{page_keys, 0};
+        for (index_t row = tile.row_begin; row < tile.row_end; ++row) {
+          const key_range here = detail::within_page(segment.ranges[static_cast<std::size_t>(row)], start);
+          if (here.begin < here.end) seen = {std::min(seen.begin, here.begin), std::max(seen.end, here.end)};
+        }
+        if (seen.begin >= seen.end) continue;
+        f(start, seen,
+          segment.pages[static_cast<std::size_t>(page)] + tile.kv_head * page_head_bytes<S>(args.head_dim));
       }
     };
     const index_t row_size = args.heads * args.head_dim;
@@ -405,12 +409,14 @@ void attend(const attention_args<T>& args, const attention_tile& tile, index_t s
         const index_t words = (args.head_dim + 1) / 2;
         auto* const pairs = reinterpret_cast<std::int32_t*>(scratch);
         for (index_t q = 0; q < count; ++q) {
+          const key_range seen = segment.ranges[static_cast<std::size_t>(tile.row_begin + q / group)];
+          if (seen.begin >= seen.end) continue;  // its query may be unset
           detail::round_to_pairs<Arch>(queries + q / group * row_size + q % group * args.head_dim, args.head_dim,
                                        pairs + q * words);
         }
         const detail::page_of_segment<Arch, detail::paired_attention, T> with{
             args, segment.ranges, tile.row_begin, group, pairs, group * words, words, states};
-        over_pages([&](std::int32_t start, const std::byte* head) {
+        over_pages([&](std::int32_t start, key_range, const std::byte* head) {
           const auto* keys = reinterpret_cast<const std::int32_t*>(head);
           with.run(count, start, keys, keys + layout::key_words(args.head_dim));
         });
@@ -419,9 +425,7 @@ void attend(const attention_args<T>& args, const attention_tile& tile, index_t s
     }
     const detail::page_of_segment<Arch, detail::exact_attention<T>, T> with{
         args, segment.ranges, tile.row_begin, group, queries, row_size, args.head_dim, states};
-    over_pages([&](std::int32_t start, const std::byte* head) {
-      const key_range seen{std::max(all.begin - start, 0),
-                           std::min(all.end - start, static_cast<std::int32_t>(page_keys))};
+    over_pages([&](std::int32_t start, key_range seen, const std::byte* head) {
       const auto numbers = layout::template numbers<Arch>(head, args.head_dim, seen, scratch);
       with.run(count, start, numbers.keys, numbers.values);
     });
@@ -435,9 +439,17 @@ void merge_stripes(const attention_args<T>& args, const attention_tile& tile, co
   constexpr auto width = static_cast<index_t>(simd::width<T, Arch>);
   const index_t count = (tile.row_end - tile.row_begin) * (args.heads / args.kv_heads);
   const index_t padded = padded_head_dim<T>(args.head_dim);
+  const auto is_empty = [](const detail::softmax_state<T>& state) {  // false where a score was not a number
+    return *state.maximum == -std::numeric_limits<T>::infinity() &&
+           simd::sum(batch::load_aligned(state.weights)) == T(0);
+  };
   for (index_t q = 0; q < count; ++q) {
     const detail::softmax_state<T> all(to, q, args.head_dim), more(const_cast<T*>(from), q, args.head_dim);
-    if (*more.maximum == -std::numeric_limits<T>::infinity()) continue;
+    if (is_empty(more)) continue;
+    if (is_empty(all)) {
+      std::copy_n(more.sums, detail::softmax_state_size<T>(args.head_dim), all.sums);
+      continue;
+    }
     const T highest = std::max(*all.maximum, *more.maximum);
     const batch one(detail::power(*all.maximum - highest)), other(detail::power(*more.maximum - highest));
     const auto add = [&](T* sum, const T* what) {
@@ -470,8 +482,9 @@ void range_attention(const attention_args<T>& args, const attention_tile& tile, 
   const index_t count = (tile.row_end - tile.row_begin) * (args.heads / args.kv_heads);
   T* const more = scratch + attention_state<T>(count, args.head_dim);
   T* const rest = more + attention_state<T>(count, args.head_dim);
-  attend<Arch, S>(args, tile, 0, paired, scratch, rest);
-  for (index_t stripe = 1; stripe < stripe_count(args, tile); ++stripe) {
+  const stripe_range stripes = stripes_of(args, tile);
+  attend<Arch, S>(args, tile, stripes.begin, paired, scratch, rest);
+  for (index_t stripe = stripes.begin + 1; stripe < stripes.end; ++stripe) {
     attend<Arch, S>(args, tile, stripe, paired, more, rest);
     merge_stripes<Arch>(args, tile, more, scratch);
   }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <type_traits>
 
 #include <runnel/core/aligned_buffer.hpp>
@@ -65,7 +66,25 @@ struct key_value_rows {
   }
 };
 
+/// From the first key that any of the rows sees to the last; empty if none sees any.
+[[nodiscard]] inline key_range visible_to_any(std::span<const key_range> ranges, index_t row_begin,
+                                              index_t row_end) noexcept {
+  key_range all{std::numeric_limits<std::int32_t>::max(), 0};
+  for (index_t row = row_begin; row < row_end; ++row) {
+    const key_range range = ranges[static_cast<std::size_t>(row)];
+    if (range.begin >= range.end) continue;
+    all.begin = std::min(all.begin, range.begin);
+    all.end = std::max(all.end, range.end);
+  }
+  return all;
+}
+
 namespace detail {
+
+/// The part of a range that lies in the page which begins at key `start`.
+[[nodiscard]] inline key_range within_page(key_range range, std::int32_t start) noexcept {
+  return {std::max(range.begin - start, 0), std::min(range.end - start, static_cast<std::int32_t>(page_keys))};
+}
 
 /// Rows of one head on their way into a page: `count` from `slot` on.
 template <class T>
@@ -139,7 +158,8 @@ struct word_layout {
     });
   }
   static float key(const std::byte* keys, index_t, index_t slot, index_t feature) noexcept {
-    return static_cast<float>(reinterpret_cast<const S*>(keys)[feature / 2 * 2 * page_keys + 2 * slot + feature % 2]);
+    const word pair = reinterpret_cast<const word*>(keys)[feature / 2 * page_keys + slot];
+    return static_cast<float>(S::from_bits(static_cast<std::uint16_t>(pair >> (feature % 2 * 16))));
   }
   template <class Arch>
   static head_numbers<float> numbers(const std::byte* head, index_t head_dim, key_range range, float* to) noexcept {

@@ -37,11 +37,9 @@ class decoder {
   [[nodiscard]] const model_config& config() const noexcept { return network_.config(); }
   [[nodiscard]] const decoder_weights<parameters>& weights() const noexcept { return network_.weights(); }
 
-  /// What keys and values are kept as unless someone says otherwise: bf16 where products are computed in bytes, which
-  /// lose more; else floats. (bf16 takes half the memory and is attended to fastest; under products in bf16 it would
-  /// add two thirds to what they lose.)
+  /// What keys and values are kept as unless someone says otherwise.
   [[nodiscard]] cache::storage_type storage_for(ops::compute_mode mode) const noexcept {
-    return effective(mode) == ops::compute_mode::int8 ? cache::storage_type::bf16 : cache::storage_type::f32;
+    return cache::storage_for(effective(mode));
   }
 
   /// An empty cache for one stream; keys and values are rounded to what they are kept as. `context` is how many

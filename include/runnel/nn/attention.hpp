@@ -40,7 +40,9 @@ struct attention {
     const auto k = key_norm.of_heads(context, raw_keys);
     const auto attended = context.make(x.size(0), scores.heads * scores.head_dim);
     context(ops::store_keys{scores.head_dim}, k, v, streams, rotary, layer);
-    context(scores, q, streams, rotary, layer, attended);
+    auto attend = scores;
+    if constexpr (requires { query.weight.format(); }) attend.layer_format = query.weight.format();
+    context(attend, q, streams, rotary, layer, attended);
     const auto y = output(context, attended);
     adapt_module(attended, y, adapted_module::output);
     return y;

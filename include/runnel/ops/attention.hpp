@@ -11,6 +11,7 @@
 #include <runnel/kernels/attention_backward.hpp>
 #include <runnel/kernels/reference/attention.hpp>
 #include <runnel/ops/attention_streams.hpp>
+#include <runnel/ops/product.hpp>
 
 namespace runnel::ops {
 
@@ -23,6 +24,8 @@ struct range_attention {
   float scale = 1;
   float soft_cap = 0;
   bool windowed = false;  ///< whether rows see the ranges of the family's sliding window
+  /// Of the layer's weights: where they are multiplied in f32, so are keys and values, whatever these are kept as.
+  quant::weight_format layer_format = quant::weight_format::f32;
 
   /// Writes to `out`. `rotary` is a table or `no_rotary`. Throws shape_error unless rows and streams fit. Cost:
   /// proportional to the keys that rows see.
@@ -44,8 +47,9 @@ struct range_attention {
       for (std::size_t s = 0; s < num_groups; ++s) {
         all[i][s].ranges = ranges_of(*streams[i].rows, s);
         all[i][s].pages = streams[i].store->pages(layer, static_cast<group>(s));
+        all[i][s].dropped = streams[i].store->dropped(static_cast<group>(s));
         all[i][s].queries = turned.toward(streams[i], s, rotary).data() + streams[i].first * queries.size(1);
-        const key_range any = kernels::detail::visible_to_any(all[i][s].ranges, 0, streams[i].rows->size());
+        const key_range any = kernels::visible_to_any(all[i][s].ranges, 0, streams[i].rows->size());
         seen += std::max(0, any.end - any.begin) * streams[i].rows->size();
       }
     }
@@ -55,11 +59,14 @@ struct range_attention {
     args.head_dim = head_dim;
     args.scale = static_cast<T>(scale);
     args.soft_cap = static_cast<T>(soft_cap);
-    const tile_work<T, KeyStore> work{streams, all, tiles, args, out};
-    const index_t tasks = work.tasks(), cost = seen * heads * head_dim / (2 * std::max<index_t>(1, tasks));
-    const bool few = tasks < 4 * static_cast<index_t>(context.team.size());
-    if (context.team.size() > 1 && few && work.has_stripes()) {
-      attend_by_stripes(context, work, cost);
+    const tile_work<T, KeyStore> work{streams, all, tiles, args, out, is_paired(context)};
+    const index_t cost = seen * heads * head_dim / (2 * std::max<index_t>(1, work.tasks()));
+    const stripe_sum stripes = work.stripes();
+    const bool uneven = 2 * stripes.most * static_cast<index_t>(context.team.size()) > stripes.all;
+    const index_t state = kernels::attention_state<T>(work.vectors(), head_dim);
+    constexpr index_t most_state = index_t{1} << 22;  // elements: in the caches of a large processor
+    if (context.team.size() > 1 && stripes.most > 1 && uneven && stripes.all * state <= most_state) {
+      attend_by_stripes(context, work, stripes.all, cost * work.tasks() / stripes.all);
     } else {
       attend_by_tiles(context, work, cost);
     }
@@ -187,7 +194,13 @@ struct range_attention {
     }
   };
 
-  /// A pass as pieces of work: tiles of rows, by key/value head.
+  /// Stripes of keys of all tasks, and of the task that has most.
+  struct stripe_sum {
+    index_t all = 0;
+    index_t most = 0;
+  };
+
+  /// A pass as tasks: tiles of rows, by key/value head.
   template <class T, class KeyStore>
   struct tile_work {
     attention_streams<KeyStore> streams;
@@ -195,6 +208,7 @@ struct range_attention {
     std::span<const tile> tiles;
     kernels::attention_args<T> args;
     tensor_view<T, 2> out;
+    bool paired = false;
 
     [[nodiscard]] index_t tasks() const noexcept { return static_cast<index_t>(tiles.size()) * args.kv_heads; }
     [[nodiscard]] const tile& rows_of(index_t task) const noexcept {
@@ -210,23 +224,30 @@ struct range_attention {
       mine.out = out.data() + streams[stream].first * out.size(1);
       return mine;
     }
-    [[nodiscard]] index_t stripes_of(index_t task) const noexcept {
-      return kernels::stripe_count(args_of(task), tile_of(task));
+    [[nodiscard]] kernels::stripe_range stripes_of(index_t task) const noexcept {
+      return kernels::stripes_of(args_of(task), tile_of(task));
     }
-    [[nodiscard]] bool has_stripes() const noexcept {
+    [[nodiscard]] stripe_sum stripes() const noexcept {
+      stripe_sum sum;
       for (index_t task = 0; task < tasks(); task += args.kv_heads) {
-        if (stripes_of(task) > 1) return true;
+        const index_t count = stripes_of(task).count();
+        sum.all += count * args.kv_heads;
+        sum.most = std::max(sum.most, count);
       }
-      return false;
+      return sum;
     }
     /// Query vectors of the largest tile.
-    [[nodiscard]] index_t vectors() const noexcept { return kernels::attention_rows * (args.heads / args.kv_heads); }
+    [[nodiscard]] index_t vectors() const noexcept {
+      index_t rows = 0;
+      for (const tile& one : tiles) rows = std::max(rows, one.end - one.begin);
+      return rows * (args.heads / args.kv_heads);
+    }
   };
 
   /// Whether pages that hold bf16 are multiplied as they are.
   template <class T>
-  [[nodiscard]] static bool is_paired(const basic_eval<T>& context) noexcept {
-    return context.options().compute != compute_mode::f32;
+  [[nodiscard]] bool is_paired(const basic_eval<T>& context) const noexcept {
+    return effective_compute(context.options().compute, layer_format) != compute_mode::f32;
   }
 
   template <class T, class KeyStore>
@@ -238,7 +259,7 @@ struct range_attention {
       context.team.parallel_for(work.tasks(), grain, [&](index_t begin, index_t end, int worker) {
         for (index_t task = begin; task < end; ++task) {
           work.streams[work.rows_of(task).stream].store->with_storage([&]<class Storage>(Storage) {
-            kernels::range_attention<Arch, Storage>(work.args_of(task), work.tile_of(task), is_paired(context),
+            kernels::range_attention<Arch, Storage>(work.args_of(task), work.tile_of(task), work.paired,
                                                     scratch + static_cast<std::size_t>(worker) * size);
           });
         }
@@ -246,48 +267,60 @@ struct range_attention {
     });
   }
 
-  /// The same for few tiles over many keys: threads share out the keys too.
+  /// The same where a few tiles see most of the keys: threads share out the keys too, `pieces` stripes in all, each of
+  /// which costs `cost`.
   template <class T, class KeyStore>
-  void attend_by_stripes(basic_eval<T>& context, const tile_work<T, KeyStore>& work, index_t cost) const {
-    index_t pieces = 0;
-    for (index_t task = 0; task < work.tasks(); ++task) pieces += work.stripes_of(task);
+  void attend_by_stripes(basic_eval<T>& context, const tile_work<T, KeyStore>& work, index_t pieces,
+                         index_t cost) const {
     struct piece {
-      index_t task;
-      index_t stripe;
+      index_t task = 0;
+      index_t stripe = 0;
     };
-    const std::span<piece> all(context.memory.template take<piece>(static_cast<std::size_t>(pieces)),
-                               static_cast<std::size_t>(pieces));
-    auto next = all.begin();
+    const auto count = static_cast<std::size_t>(pieces), tasks = static_cast<std::size_t>(work.tasks());
+    const std::span<piece> all(context.memory.template take<piece>(count), count);
+    const std::span<std::size_t> first(context.memory.template take<std::size_t>(tasks + 1), tasks + 1);
+    std::size_t made = 0;
     for (index_t task = 0; task < work.tasks(); ++task) {
-      for (index_t stripe = 0; stripe < work.stripes_of(task); ++stripe) *next++ = {task, stripe};
+      first[static_cast<std::size_t>(task)] = made;
+      const kernels::stripe_range stripes = work.stripes_of(task);
+      for (index_t stripe = stripes.begin; stripe < stripes.end; ++stripe) all[made++] = {task, stripe};
     }
+    first[tasks] = made;
     const auto state = static_cast<std::size_t>(kernels::attention_state<T>(work.vectors(), head_dim));
     const auto size = static_cast<std::size_t>(kernels::attend_scratch<T>(work.vectors(), head_dim));
-    T* const states = context.memory.template take<T>(state * all.size());
+    T* const states = context.memory.template take<T>(state * count);
     T* const scratch = context.memory.template take<T>(size * static_cast<std::size_t>(context.team.size()));
     simd::with_arch(context.options().instructions, [&]<class Arch>(Arch) {
-      const index_t grain = context.grain_of(pieces, cost * work.tasks() / pieces);
-      context.team.parallel_for(pieces, grain, [&](index_t begin, index_t end, int worker) {
+      context.team.parallel_for(pieces, context.grain_of(pieces, cost), [&](index_t begin, index_t end, int worker) {
         for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
           work.streams[work.rows_of(all[i].task).stream].store->with_storage([&]<class Storage>(Storage) {
             kernels::attend<Arch, Storage>(work.args_of(all[i].task), work.tile_of(all[i].task), all[i].stripe,
-                                           is_paired(context), states + i * state,
+                                           work.paired, states + i * state,
                                            scratch + static_cast<std::size_t>(worker) * size);
           });
         }
       });
-      T* to = states;
-      for (std::size_t i = 0; i < all.size(); ++i) {
-        const auto args = work.args_of(all[i].task);
-        const auto of = work.tile_of(all[i].task);
-        if (all[i].stripe == 0) {
-          to = states + i * state;
-        } else {
-          kernels::merge_stripes<Arch>(args, of, states + i * state, to);
-        }
-        if (i + 1 == all.size() || all[i + 1].stripe == 0) kernels::finish_attention<Arch>(args, of, to);
-      }
+      const index_t merging = static_cast<index_t>(state * count) / std::max<index_t>(1, work.tasks());
+      context.team.parallel_for(work.tasks(), context.grain_of(work.tasks(), merging),
+                                [&](index_t begin, index_t end, int) {
+                                  for (index_t task = begin; task < end; ++task) {
+                                    merge_task<Arch>(work, task, states, state, first[static_cast<std::size_t>(task)],
+                                                     first[static_cast<std::size_t>(task) + 1]);
+                                  }
+                                });
     });
+  }
+
+  /// Puts pieces [begin, end) of one task together.
+  template <class Arch, class T, class KeyStore>
+  static void merge_task(const tile_work<T, KeyStore>& work, index_t task, T* states, std::size_t state,
+                         std::size_t begin, std::size_t end) noexcept {
+    const auto args = work.args_of(task);
+    const auto of = work.tile_of(task);
+    for (std::size_t i = begin + 1; i < end; ++i) {
+      kernels::merge_stripes<Arch>(args, of, states + i * state, states + begin * state);
+    }
+    kernels::finish_attention<Arch>(args, of, states + begin * state);
   }
 
   [[nodiscard]] std::span<const key_range> ranges_of(const row_table& rows, std::size_t segment) const noexcept {

@@ -14,7 +14,8 @@
 
 namespace runnel::ops {
 
-/// The numbers that products are computed in. Sums are float throughout.
+/// The numbers that products are computed in, and with them attention over keys and values kept as bf16 (in bf16,
+/// queries and weights rounded, unless the layer's products are in f32). Sums are float throughout.
 enum class compute_mode : std::uint8_t {
   f32,   ///< weights decoded exactly, inputs as they are
   bf16,  ///< weights and inputs rounded to bf16 (nearest, ties to even; denormals count as zero with `vdpbf16ps`)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -15,7 +16,7 @@ namespace runnel::speech {
 /// How a stream computes and stores.
 struct encoder_stream_options {
   ops::eval_options compute{};
-  cache::storage_type storage = cache::storage_type::f32;
+  std::optional<cache::storage_type> storage{};  ///< of keys and values; unless given, what suits the products
 };
 
 /// Audio in, frames out. With a causal encoder frames come as soon as their samples are there; with one that sees what
@@ -33,8 +34,8 @@ class encoder_stream {
   explicit encoder_stream(const encoder& of, const encoder_stream_options& options = {})
       : of_(&of), context_(options.compute), state_(of), normalizer_(of.config().input) {
     const auto& config = of.config();
-    store_ = cache::key_value_cache(
-        {config.num_hidden_layers, config.num_attention_heads, config.head_dim(), options.storage, 0});
+    store_ = cache::key_value_cache({config.num_hidden_layers, config.num_attention_heads, config.head_dim(),
+                                     options.storage.value_or(suiting(of, options.compute.compute)), 0});
   }
 
   [[nodiscard]] const encoder_config& config() const noexcept { return of_->config(); }
@@ -84,6 +85,12 @@ class encoder_stream {
   void set_stop(std::stop_token stop) { context_.stop = std::move(stop); }
 
  private:
+  static cache::storage_type suiting(const encoder& of, ops::compute_mode mode) noexcept {
+    const auto& layers = of.weights().layers;
+    if (layers.empty()) return cache::storage_type::f32;
+    return cache::storage_for(ops::effective_compute(mode, layers.front().attention.query.weight.format()));
+  }
+
   static constexpr std::size_t piece = 16000;  // samples a step, at most
   static constexpr index_t most_frames = 50;   // frames a step, at most
 

@@ -49,7 +49,7 @@ class session {
         end_ids_(model_.end_ids()),
         cache_(model_.network->make_cache(options_.storage(*model_.network), options_.limit(model_.context()))),
         sampler_(options_.sampling),
-        history_(first_snapshot()) {
+        history_(first_snapshot(source_)) {
     set_adapters(options_.adapters);
     when_.read(source_.rows_pushed());
     restore(history_.last());
@@ -159,15 +159,16 @@ class session {
     return emit(what);
   }
 
-  /// Begins anew, for another source: what was pushed and written is gone, and what follows is what a new session with
-  /// the same model, options and adapters would do, event for event and row for row. Memory is kept: cheaper than a new
-  /// session.
+  /// Begins anew, for another source; what follows is what a new session with the same model, options and adapters
+  /// would do, event for event and row for row. Memory is kept, so it costs less. If it throws, nothing has happened.
   void restart() {
-    source_ = segment_queue(model_.prompt_tokens(options_.instruction));
-    history_ = detail::history(first_snapshot());
+    segment_queue source(model_.prompt_tokens(options_.instruction));
+    detail::history anew(first_snapshot(source));
+    restore(anew.last());  // what comes after it does not throw
+    source_ = std::move(source);
+    history_ = std::move(anew);
     for (const group which : {group::source, group::target}) cache_.truncate(which, 0);
     ledger_ = {};
-    restore(history_.last());
     prompt_is_stale_ = false;
     counters_ = {};
     last_id_ = beginning;
@@ -315,9 +316,10 @@ class session {
     return {state_.segments_read - (source_complete() ? 1 : 0), source_complete()};
   }
 
-  detail::snapshot first_snapshot() const {
+  /// Of a session that has read the prompt, which is all of `source`.
+  detail::snapshot first_snapshot(const segment_queue& source) const {
     detail::snapshot first;
-    first.source_rows = source_.rows_pushed();
+    first.source_rows = source.rows_pushed();
     first.state.when = options_.when;
     first.state.random = random_stream(options_.sampling.seed);
     first.state.detokenizer = model_.make_detokenizer();
@@ -344,12 +346,13 @@ class session {
   }
 
   void restore(const detail::snapshot& record) {
+    detail::session_state state = record.state;  // may throw
     pass_pending_ = false;
     when_.rewind(record.source_rows, record.target_rows);
     target_.resize(static_cast<std::size_t>(record.target_rows));
     written_.rewind(record.written);
     ledger_.rewind(record.source_rows, record.target_rows, cache_);
-    state_ = record.state;
+    state_ = std::move(state);
   }
 
   [[nodiscard]] index_t first_word_after(const transcript::mark& point) const noexcept {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -96,18 +97,18 @@ inline void check_forced(const finished_stream& stream) {
 
 /// Logits `[target tokens + 1, vocab_size]` of a finished stream, row by row: row p predicts target token p, the last
 /// one what would follow. Bit for bit what a session with that plan computed, if `context` has its options. Throws
-/// config_error if the arrivals do not fit the tokens. `type` is what the session keeps keys and values as, `positions`
-/// how many it was declared for (0: the model's). Cost: one forward pass, or one for each read for a plan that
-/// refreshes.
+/// config_error if the arrivals do not fit the tokens. `type` is what the session keeps keys and values as
+/// (not given: as a session does that was not told), `positions` how many it was declared for (0: the model's). Cost:
+/// one forward pass, or one for each read for a plan that refreshes.
 [[nodiscard]] inline std::vector<float> teacher_forced_logits(const models::decoder& network, ops::eval& context,
                                                               const plan& how, const finished_stream& stream,
-                                                              cache::storage_type type = cache::storage_type::f32,
+                                                              std::optional<cache::storage_type> type = {},
                                                               index_t positions = 0) {
   std::vector<float> result;
   result.reserve(static_cast<std::size_t>((stream.when.written() + 1) * network.config().vocab_size));
   for (const auto& [first, last] : forced_pieces(how, stream.when)) {
     const forced_pass work = plan_forced(how, stream, first, last, network.config().sliding_window);
-    auto cache = network.make_cache(type, positions);
+    auto cache = network.make_cache(type.value_or(network.storage_for(context.options().compute)), positions);
     const models::stream_rows streams[] = {{&cache, &work.rows, work.tokens, work.logit_rows, {}, stream.vectors}};
     const auto logits = network.forward(context, streams);
     for (index_t i = 0; i < last - first; ++i) {

@@ -31,8 +31,7 @@ class audio_session {
         session_(model_.language, with_instruction(std::move(options), model_.settings.instruction)),
         audio_(std::make_unique<speech::projected_stream>(
             *model_.encoder, *model_.projector,
-            speech::encoder_stream_options{session_.options().compute,
-                                           session_.options().storage(*model_.language.network)})) {}
+            speech::encoder_stream_options{session_.options().compute, session_.options().cache_type})) {}
 
   /// Takes samples, mono, at the model's rate. Those that are not finite count as 0. Throws config_error after
   /// `finish`, limit_error where the audio outgrows the context: no whole chunk is lost before that.
