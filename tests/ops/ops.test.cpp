@@ -328,7 +328,9 @@ TEST_CASE("few rows over many keys, which threads share out, attend as one threa
     rows.add({group::target, 3.0, targets - 1}, seen, 2.5, {seen.begin > 600 ? 520 : 0, 530}, 0);
   }
   for (std::int32_t i = 0; i < 20; ++i) short_rows.add({group::target, 1.0 + i, i}, {i, i + 5}, 1.5, {0, i + 1}, 0);
-  const index_t all = rows.size() + 2 * short_rows.size();
+  row_table blind;  // the last tile of all: nothing lies behind its state
+  for (index_t i = 0; i < 3; ++i) blind.add({group::target, 1.0, i}, {7, 7}, 0, {0, 0}, 0);
+  const index_t all = rows.size() + 2 * short_rows.size() + 2 * blind.size();
   const auto queries = tests::normals<float>(random, all * heads * head_dim);
   for (const auto type : cache::storage_types) {
     CAPTURE(cache::name_of(type));
@@ -349,7 +351,7 @@ TEST_CASE("few rows over many keys, which threads share out, attend as one threa
           const std::vector<double> frequencies{1, 0.3, 0.1, 0.03, 0.01, 0.001};
           std::vector<ops::attention_stream<cache::key_value_cache>> streams;
           index_t first = 0;
-          for (const row_table* some : {&short_rows, &rows, &short_rows}) {
+          for (const row_table* some : {&short_rows, &blind, &rows, &short_rows, &blind}) {
             streams.push_back({some, {context(ops::rotary_table{frequencies, 1}, *some)}, &store, first});
             first += some->size();
           }
@@ -360,6 +362,9 @@ TEST_CASE("few rows over many keys, which threads share out, attend as one threa
         return std::vector<float>(out.data(), out.data() + out.size());
       };
       const auto alone = run(1);
+      for (index_t i = (all - blind.size()) * heads * head_dim; i < all * heads * head_dim; ++i) {
+        CHECK(alone[static_cast<std::size_t>(i)] == 0);
+      }
       for (const int threads : {2, 3, 8}) CHECK(tests::same_bits(run(threads), alone));
     }
   }

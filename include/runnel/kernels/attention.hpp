@@ -351,7 +351,8 @@ struct attention_tile {
   index_t kv_head = 0;
 };
 
-/// Stripes [begin, end) that what rows of a tile see falls into; none if they see nothing.
+/// Stripes [begin, end) that what rows of a tile see falls into; the first, of which nothing comes, if they see
+/// nothing.
 struct stripe_range {
   index_t begin = 0;
   index_t end = 0;
@@ -367,7 +368,7 @@ template <class T>
     all.begin = std::min(all.begin, (segment.dropped + seen.begin) / stripe_keys);
     all.end = std::max(all.end, (segment.dropped + seen.end - 1) / stripe_keys + 1);
   }
-  return all.end == 0 ? stripe_range{} : all;
+  return all.end == 0 ? stripe_range{0, 1} : all;
 }
 
 /// What a tile gathers from one stripe, entries [stripe, stripe + 1) * stripe_keys of every segment (those that were
