@@ -109,14 +109,8 @@ class workbench {
     depth_ = depth;
   }
 
-  /// So many streams decode together from now on, each with a copy of the context. Throws config_error if their keys
-  /// and values do not fit in memory.
+  /// So many streams decode together from now on, each with a copy of the context.
   void set_streams(index_t streams) {
-    const auto size = static_cast<double>(cache_.capacity_bytes());
-    const auto there = available_memory();
-    expect<config_error>(!there || size * static_cast<double>(streams) < 0.9 * static_cast<double>(*there),
-                         "--n-parallel: ", streams, " streams take ", in_megabytes(size * static_cast<double>(streams)),
-                         " of keys and values, there are ", in_megabytes(static_cast<double>(there.value_or(0))));
     others_.resize(std::min(others_.size(), static_cast<std::size_t>(streams - 1)));
     while (1 + static_cast<index_t>(others_.size()) < streams) others_.push_back(cache_.snapshot());
   }
@@ -260,6 +254,10 @@ class bench_command final : public command {
     }
     expect<config_error>(depth_ + 8 <= model.context(), "--depth: expected at most ", model.context() - 8, ", found ",
                          depth_);
+    if (!decode.empty()) {
+      const auto most = [](const std::vector<index_t>& all) { return *std::max_element(all.begin(), all.end()); };
+      expect_room(*model.network, most(depths) + most(decode), most(parallel));
+    }
     if (!is_optimised()) note("this program was compiled without optimisation; its figures say nothing");
     for (const int threads : thread_counts) measure(model, threads, prefill, decode, depths, parallel);
     progress_.clear();
@@ -275,6 +273,18 @@ class bench_command final : public command {
     auto all = parse_numbers(text, option, 0);
     std::erase(all, 0);
     return all;
+  }
+
+  /// Throws config_error if keys and values of so many streams of this length do not fit in memory.
+  void expect_room(const models::decoder& network, index_t length, index_t streams) const {
+    auto page = network.make_cache(storage_of(network));
+    page.reserve(group::source, 1);
+    const auto pages = static_cast<double>((length + kernels::page_keys - 1) / kernels::page_keys);
+    const double size = pages * static_cast<double>(page.capacity_bytes()) * static_cast<double>(streams);
+    const auto there = available_memory();
+    expect<config_error>(!there || size < 0.9 * static_cast<double>(*there), "--n-parallel: ", streams,
+                         " streams take ", in_megabytes(size), " of keys and values, there are ",
+                         in_megabytes(static_cast<double>(there.value_or(0))));
   }
 
   void measure(const stream::language_model& model, int threads, const std::vector<index_t>& prefill,

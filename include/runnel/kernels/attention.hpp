@@ -386,9 +386,9 @@ void attend(const attention_args<T>& args, const attention_tile& tile, index_t s
   for (const attention_segment<T>& segment : args.segments) {
     key_range all = visible_to_any(segment.ranges, tile.row_begin, tile.row_end);
     const index_t from = stripe * stripe_keys - segment.dropped;
+    if (all.begin >= all.end || all.begin >= from + stripe_keys || all.end <= from) continue;
     all.begin = static_cast<std::int32_t>(std::max<index_t>(all.begin, from));
     all.end = static_cast<std::int32_t>(std::min<index_t>(all.end, from + stripe_keys));
-    if (all.begin >= all.end) continue;
     // Calls f(start, what rows see, head) for the pages of which they see something.
     const auto over_pages = [&](auto&& f) {
       for (auto page = static_cast<std::int32_t>(all.begin / page_keys); page * page_keys < all.end; ++page) {
