@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -297,11 +298,16 @@ RUNNEL_INLINE void store_bf16(const lanes<float, Arch>& x, std::int32_t* pairs) 
     return _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs), halves);
   }
 #endif
-  alignas(64) std::array<std::int32_t, width<std::int32_t, Arch>> words;
-  rounded.store_aligned(words.data());
-  for (std::size_t i = 0; i < words.size(); i += 2) {
-    pairs[i / 2] = words[i + 1] | static_cast<std::int32_t>(static_cast<std::uint32_t>(words[i]) >> 16);
+  // Two rounded floats as one number, so that a compiler narrows a register of them at once.
+  static_assert(std::endian::native == std::endian::little);
+  constexpr std::size_t half = width<float, Arch> / 2;
+  alignas(64) std::array<std::uint64_t, half> twos;
+  std::array<std::int32_t, half> words;
+  rounded.store_aligned(reinterpret_cast<std::int32_t*>(twos.data()));
+  for (std::size_t i = 0; i < half; ++i) {
+    words[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>((twos[i] >> 16) | (twos[i] >> 32)));
   }
+  std::memcpy(pairs, words.data(), sizeof words);
 }
 
 /// acc + a0 b0 + a1 b1 over the two bf16 in each word (0 in the lower half). One instruction where the CPU has it

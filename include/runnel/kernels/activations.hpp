@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
 #include <runnel/core/index.hpp>
@@ -46,18 +45,9 @@ struct byte_block {
 template <class Arch>
 void round_row_to_bf16(const float* x, index_t inputs, quant::word* pairs) noexcept {
   constexpr auto width = static_cast<index_t>(simd::width<float, Arch>);
-  constexpr std::size_t half = simd::width<float, Arch> / 2;
-  // Two rounded floats as one number, so that a compiler narrows a register of them at once.
-  alignas(64) std::array<std::uint64_t, half> rounded;
-  std::array<quant::word, half> words;
   index_t k = 0;
-  for (; k + width <= inputs; k += width, pairs += half) {
-    const auto bits = simd::round_to_bf16<Arch>(simd::lanes<float, Arch>::load_unaligned(x + k));
-    bits.store_aligned(reinterpret_cast<std::int32_t*>(rounded.data()));
-    for (std::size_t i = 0; i < half; ++i) {
-      words[i] = static_cast<quant::word>(static_cast<std::uint32_t>((rounded[i] >> 16) | (rounded[i] >> 32)));
-    }
-    std::memcpy(pairs, words.data(), sizeof words);
+  for (; k + width <= inputs; k += width, pairs += width / 2) {
+    simd::store_bf16<Arch>(simd::lanes<float, Arch>::load_unaligned(x + k), pairs);
   }
   for (; k < inputs; k += 2) {
     const std::uint32_t low = bf16(x[k]).bits;

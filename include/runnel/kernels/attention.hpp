@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +13,7 @@
 
 #include <runnel/core/dtype.hpp>
 #include <runnel/core/simd.hpp>
+#include <runnel/kernels/activations.hpp>
 #include <runnel/kernels/key_value_page.hpp>
 #include <runnel/kernels/online_softmax.hpp>
 #include <runnel/position/row_table.hpp>
@@ -69,7 +69,7 @@ template <class T>
 template <class T>
 [[nodiscard]] constexpr index_t attend_scratch(index_t queries, index_t head_dim) noexcept {
   const index_t page = page_keys * (head_dim + padded_head_dim<T>(head_dim));
-  return page + (queries * ((head_dim + 1) / 2) + 15) / 16 * 16;
+  return page + (queries * pair_count(head_dim) + 15) / 16 * 16;
 }
 
 /// T elements of scratch that `range_attention` needs for as many queries.
@@ -104,20 +104,6 @@ struct paired_attention {
     return simd::dot2<Arch>(acc, y, simd::lanes<std::int32_t, Arch>(x));
   }
 };
-
-/// Numbers in pairs of bf16, `count` of them, read in whole registers.
-template <class Arch>
-void round_to_pairs(const float* from, index_t count, std::int32_t* to) noexcept {
-  constexpr auto width = static_cast<index_t>(simd::width<float, Arch>);
-  index_t i = 0;
-  for (; i + width <= count; i += width) {
-    simd::store_bf16<Arch>(simd::lanes<float, Arch>::load_unaligned(from + i), to + i / 2);
-  }
-  for (; i < count; i += 2) {
-    const std::uint32_t second = i + 1 < count ? bf16(from[i + 1]).bits : 0u;
-    to[i / 2] = std::bit_cast<std::int32_t>(bf16(from[i]).bits | second << 16);
-  }
-}
 
 /// Query vectors that go through a page together, as elements of `Arithmetic`.
 template <class Arithmetic, class T, std::size_t Count>
@@ -407,13 +393,13 @@ void attend(const attention_args<T>& args, const attention_tile& tile, index_t s
     const T* const queries = segment.queries + tile.row_begin * row_size + tile.kv_head * group * args.head_dim;
     if constexpr (std::is_same_v<S, bf16> && std::is_same_v<T, float>) {
       if (paired) {
-        const index_t words = (args.head_dim + 1) / 2;
+        const index_t words = pair_count(args.head_dim);
         auto* const pairs = reinterpret_cast<std::int32_t*>(scratch);
         for (index_t q = 0; q < count; ++q) {
           const key_range seen = segment.ranges[static_cast<std::size_t>(tile.row_begin + q / group)];
           if (seen.begin >= seen.end) continue;  // its query may be unset
-          detail::round_to_pairs<Arch>(queries + q / group * row_size + q % group * args.head_dim, args.head_dim,
-                                       pairs + q * words);
+          round_row_to_bf16<Arch>(queries + q / group * row_size + q % group * args.head_dim, args.head_dim,
+                                  pairs + q * words);
         }
         const detail::page_of_segment<Arch, detail::paired_attention, T> with{
             args, segment.ranges, tile.row_begin, group, pairs, group * words, words, states};

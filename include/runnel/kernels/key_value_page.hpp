@@ -14,6 +14,7 @@
 #include <runnel/core/aligned_buffer.hpp>
 #include <runnel/core/dtype.hpp>
 #include <runnel/core/simd.hpp>
+#include <runnel/kernels/activations.hpp>
 #include <runnel/position/row_table.hpp>
 
 /// \file
@@ -137,7 +138,7 @@ struct page_layout {
 template <class S>
 struct word_layout {
   using word = std::uint32_t;
-  static constexpr index_t key_words(index_t head_dim) noexcept { return (head_dim + 1) / 2 * page_keys; }
+  static constexpr index_t key_words(index_t head_dim) noexcept { return pair_count(head_dim) * page_keys; }
   static constexpr index_t key_bytes(index_t head_dim) noexcept { return 4 * key_words(head_dim); }
   static constexpr index_t value_bytes(index_t head_dim) noexcept {
     return page_keys / 2 * padded_head_dim<word>(head_dim) * 4;
@@ -202,16 +203,10 @@ struct word_layout {
     }
   }
   static void to_pairs(const float* from, index_t count, word* pairs) noexcept {
-    index_t i = 0;
-    if constexpr (std::is_same_v<S, bf16>) {
-      using arch = simd::best_arch;  // rounding is the same on all
-      constexpr auto width = static_cast<index_t>(simd::width<float, arch>);
-      for (; i + width <= count; i += width) {
-        simd::store_bf16<arch>(simd::lanes<float, arch>::load_unaligned(from + i),
-                               reinterpret_cast<std::int32_t*>(pairs + i / 2));
-      }
+    if constexpr (std::is_same_v<S, bf16>) {  // rounding is the same on all instruction sets
+      return round_row_to_bf16<simd::best_arch>(from, count, reinterpret_cast<quant::word*>(pairs));
     }
-    for (; i < count; i += 2) {
+    for (index_t i = 0; i < count; i += 2) {
       const word second = i + 1 < count ? S(from[i + 1]).bits : 0u;
       pairs[i / 2] = S(from[i]).bits | second << 16;
     }
