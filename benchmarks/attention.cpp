@@ -44,7 +44,7 @@ struct setup {
   }
   [[nodiscard]] cache::entry_shape entry() const {
     cache::entry_shape out{1, kv_heads, head_size};
-    const auto type = benchmarks::storage_named(storage);
+    const auto type = cache::storage_from_name(storage);
     if (!type) parameters::fail("unknown storage " + storage);
     out.storage = *type;
     return out;

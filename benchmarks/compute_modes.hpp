@@ -49,11 +49,4 @@ inline std::optional<runnel::ops::compute_mode> compute_mode_named(std::string_v
   return std::nullopt;
 }
 
-inline std::optional<runnel::cache::storage_type> storage_named(std::string_view name) {
-  for (const auto type : runnel::cache::storage_types) {
-    if (runnel::cache::name_of(type) == name) return type;
-  }
-  return std::nullopt;
-}
-
 }  // namespace benchmarks

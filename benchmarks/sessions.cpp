@@ -66,7 +66,7 @@ class crowd {
  public:
   crowd(const stream::language_model& model, const setup& with) : model_(model), batch_(model.network, compute(with)) {
     set_policy(with.policy);
-    const auto storage = benchmarks::storage_named(with.storage);
+    const auto storage = cache::storage_from_name(with.storage);
     if (!storage) parameters::fail("unknown storage " + with.storage);
     options_.cache_type = *storage;
     options_.compute = compute(with);
@@ -166,7 +166,7 @@ int main(int argc, char** argv) {
   std::vector<setup> all{setup{}};
   vary(all, given.words("model", RUNNEL_DEMO_MODEL, "GGUF files or Hugging Face folders"), &setup::model);
   vary(all, given.words("compute", "bf16", "the numbers in which products are taken"), &setup::compute);
-  vary(all, given.words("storage", "f32", "of keys and values: f32, bf16"), &setup::storage);
+  vary(all, given.words("storage", "f32", "of keys and values: f32, bf16, f16, q8_0"), &setup::storage);
   vary(all, given.words("policy", "wait-3", "wait-K, or read-all, under batch"), &setup::policy);
   vary(all, given.numbers("sessions", "1,8,32", "at a time"), &setup::sessions);
   vary(all, given.numbers("threads", "1,2", "threads"), &setup::threads);

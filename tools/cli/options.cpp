@@ -142,10 +142,7 @@ void cache_type_option::declare(arguments& options) {
 }
 
 std::optional<cache::storage_type> cache_type_option::type() const {
-  for (const auto type : cache::storage_types) {
-    if (cache::name_of(type) == type_) return type;
-  }
-  return std::nullopt;
+  return cache::storage_from_name(type_);
 }
 
 void running_options::declare_running(arguments& options, ops::compute_mode otherwise) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,14 @@ inline constexpr std::array storage_types{storage_type::f32, storage_type::bf16,
     case storage_type::q8_0: return "q8_0";
   }
   return "unknown";
+}
+
+/// The storage type of that name, if there is one.
+[[nodiscard]] constexpr std::optional<storage_type> storage_from_name(std::string_view name) noexcept {
+  for (const storage_type type : storage_types) {
+    if (name_of(type) == name) return type;
+  }
+  return std::nullopt;
 }
 
 /// What keys and values are kept as unless someone says otherwise, where products are computed in `mode`: bf16 beside
