@@ -6,7 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include <runnel/cache/key_value_cache.hpp>
 #include <runnel/ops/product.hpp>
 
 /// \file
