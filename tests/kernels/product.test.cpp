@@ -122,8 +122,10 @@ index_t random_inputs(random_stream& random, weight_format format) {
   switch (random.below(4)) {
     case 0: return block * tests::between(random, 1, 3);
     case 1: return block * tests::between(random, 1, block == 1 ? 70 : 5);
-    case 2: return block == 1 ? tests::between(random, 500, 530) : 512;  // around one decoded stretch
-    default: return block == 1 ? tests::between(random, 1000, 1050) : block == 32 ? 544 : 768;
+    case 2:
+      return block == 1 ? tests::between(random, 500, 530) : 512;  // around one decoded stretch
+    // Floats that are multiplied as they lie have a second stretch from 2048 inputs on.
+    default: return block == 1 ? tests::between(random, 2030, 2090) : block == 32 ? 544 : 768;
   }
 }
 

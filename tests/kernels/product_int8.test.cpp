@@ -47,7 +47,7 @@ struct matrix {
     const auto plain = tests::normals<float>(random, outputs * inputs);
     std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(format, plain.size())));
     quant::encode(format, plain.data(), plain.size(), bytes.data());
-    const ops::matrix_source source{format, outputs, inputs, bytes, {}, planes};
+    const ops::matrix_source source{format, outputs, inputs, bytes, {}, {planes, planes}};
     packed = row_scales ? ops::prepared_matrix::prepare_byte_rows(source) : ops::prepared_matrix::prepare(source);
     std::vector<float> row(static_cast<std::size_t>(inputs));
     for (index_t n = 0; n < outputs; ++n) {
@@ -86,7 +86,13 @@ void rounded_operands(compute_mode mode, const ops::prepared_matrix& weight, ind
                       std::vector<double>& w) {
   if (mode == compute_mode::f32) return;
   if (mode == compute_mode::bf16) {
+    std::vector<double> rest = x;
     kernels::reference::round_to_bf16(x, x);
+    if (weight.planes().pairs == 2) {
+      for (std::size_t i = 0; i < x.size(); ++i) rest[i] -= x[i];
+      kernels::reference::round_to_bf16(rest, rest);
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] += rest[i];
+    }
     kernels::reference::round_to_bf16(w, w);
     return;
   }
@@ -97,7 +103,7 @@ void rounded_operands(compute_mode mode, const ops::prepared_matrix& weight, ind
     const std::span<float> from = std::span(plain).subspan(at, block);
     const std::span<double> to = std::span(x).subspan(at, block);
     kernels::reference::round_to_bytes(from, to);
-    if (weight.byte_planes() == 1) continue;
+    if (weight.planes().bytes == 1) continue;
     std::vector<double> first(to.begin(), to.end());
     for (std::size_t i = 0; i < block; ++i) from[i] = static_cast<float>(static_cast<double>(from[i]) - first[i]);
     kernels::reference::round_to_bytes(from, to);
@@ -117,6 +123,7 @@ const std::vector<kind>& kinds() {
     std::vector<kind> made;
     for (const auto& format : quant::all_formats) {
       made.push_back({format.format, compute_mode::bf16});
+      made.push_back({format.format, compute_mode::bf16, false, 2});
       if (ops::effective_compute(compute_mode::int8, format.format) != compute_mode::int8) continue;
       made.push_back({format.format, compute_mode::int8});
       made.push_back({format.format, compute_mode::int8, false, 2});
@@ -141,7 +148,7 @@ double error(const kind& of, const matrix& m, index_t rows, std::span<const floa
   // Sums of bytes are exact, so only their scales and the steps from block to block round.
   const bool in_bytes = of.mode == compute_mode::int8;
   const index_t chain = 2 * (inputs / group_size(of.format)) * of.planes;
-  const auto steps = static_cast<double>(in_bytes ? chain + 6 : 2 * inputs + 6);
+  const auto steps = static_cast<double>(in_bytes ? chain + 6 : 2 * inputs * of.planes + 6);
   std::vector<double> x_sizes = exact_x, size(y.size());
   for (double& value : x_sizes) value = std::fabs(value);
   kernels::reference::product<double>(x_sizes, m.sizes, std::vector<double>{}, rows, outputs, inputs, size);
@@ -162,8 +169,12 @@ TEST_CASE("products in bf16 and bytes are right, and row-pure for any rows and t
       const bool any = !of.row_scales && quant::info(of.format).block_size == 1;
       const auto block = std::max<index_t>(32, static_cast<index_t>(quant::info(of.format).block_size));
       const index_t most = turn == 0 ? 1280 / block : block == 32 ? 6 : 3;
-      const index_t inputs = any ? tests::between(random, 1, 600) : block * tests::between(random, 1, most);
-      const index_t outputs = tests::between(random, 1, 100), rows = tests::between(random, 1, turn % 2 == 0 ? 40 : 9);
+      const bool stretches = any && turn == 1;  // more than one stretch of weights that are multiplied as they lie
+      const index_t inputs = stretches ? tests::between(random, 4096, 4200)
+                             : any     ? tests::between(random, 1, 600)
+                                       : block * tests::between(random, 1, most);
+      const index_t outputs = tests::between(random, 1, stretches ? 40 : 100),
+                    rows = tests::between(random, 1, turn % 2 == 0 ? 40 : 9);
       const matrix m(random, of.format, outputs, inputs, of.row_scales, of.planes);
       CAPTURE(of.planes);
       auto x = tests::normals<float>(random, rows * inputs);
@@ -257,22 +268,28 @@ TEST_CASE("blocks of all bits and of none are summed exactly") {
 
 TEST_CASE("two planes have the digits of 16 bits") {
   random_stream random(36);
-  const matrix one(random, weight_format::q4_1, 40, 256), two(random, weight_format::q4_1, 40, 256, false, 2);
   const auto x = tests::normals<float>(random, 256);
-  const auto off = [&](const matrix& m, instruction_set which) {
-    const auto exact = run(m.packed, x, {}, 1, compute_mode::f32, which);
-    const auto found = run(m.packed, x, {}, 1, compute_mode::int8, which);
-    double sum = 0;
-    for (std::size_t n = 0; n < exact.size(); ++n) sum += std::fabs(static_cast<double>(found[n] - exact[n]));
-    return sum;
-  };
-  for (const instruction_set which : tests::runnable_instruction_sets()) CHECK(off(two, which) < off(one, which) / 50);
+  for (const auto& [format, mode] :
+       {std::pair(weight_format::q4_1, compute_mode::int8), std::pair(weight_format::bf16, compute_mode::bf16)}) {
+    const matrix one(random, format, 40, 256), two(random, format, 40, 256, false, 2);
+    const auto off = [&](const matrix& m, instruction_set which) {
+      const auto exact = run(m.packed, x, {}, 1, compute_mode::f32, which);
+      const auto found = run(m.packed, x, {}, 1, mode, which);
+      double sum = 0;
+      for (std::size_t n = 0; n < exact.size(); ++n) sum += std::fabs(static_cast<double>(found[n] - exact[n]));
+      return sum;
+    };
+    for (const instruction_set which : tests::runnable_instruction_sets()) {
+      CHECK(off(two, which) < off(one, which) / 50);
+    }
+  }
 }
 
 TEST_CASE("projections of one input share it, whatever their formats and planes") {
   random_stream random(37);
   const matrix plain(random, weight_format::q8_0, 40, 64), fine(random, weight_format::q8_0, 33, 64, false, 2),
-      other(random, weight_format::q4_1, 70, 64), wide(random, weight_format::bf16, 5, 64);
+      other(random, weight_format::q4_1, 70, 64), wide(random, weight_format::bf16, 5, 64),
+      wide_fine(random, weight_format::bf16, 5, 64, false, 2);
   const auto x = tests::normals<float>(random, 6 * 64);
   struct projection {
     const ops::prepared_matrix& weight;
@@ -284,10 +301,11 @@ TEST_CASE("projections of one input share it, whatever their formats and planes"
       context.team.run([&] {
         const auto input = context.make(6, 64);
         std::copy(x.begin(), x.end(), input.data());
-        const auto all = context(ops::products{}, input, projection{plain.packed, {}}, projection{fine.packed, {}},
-                                 projection{other.packed, {}}, projection{wide.packed, {}});
-        const matrix* const weights[] = {&plain, &fine, &other, &wide};
-        for (std::size_t i = 0; i < 4; ++i) {
+        const auto all =
+            context(ops::products{}, input, projection{plain.packed, {}}, projection{fine.packed, {}},
+                    projection{other.packed, {}}, projection{wide.packed, {}}, projection{wide_fine.packed, {}});
+        const matrix* const weights[] = {&plain, &fine, &other, &wide, &wide_fine};
+        for (std::size_t i = 0; i < all.size(); ++i) {
           const std::vector<float> alone = run(weights[i]->packed, x, {}, 6, mode, which);
           CHECK(tests::same_bits(std::span<const float>(all[i].data(), alone.size()), std::span<const float>(alone)));
         }

@@ -44,7 +44,8 @@ class tiny_weights {
     for (float& value : result) value = static_cast<float>((2 * random_.uniform() - 1) * std::sqrt(3.0) * scale);
     return result;
   }
-  [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain, index_t planes = 1) {
+  [[nodiscard]] ops::prepared_matrix matrix(index_t outputs, index_t inputs, double gain,
+                                            const ops::input_planes& planes = {}) {
     const auto all = values(outputs * inputs, gain / std::sqrt(static_cast<double>(inputs)));
     const auto block = static_cast<index_t>(quant::info(format_).block_size);
     const auto format = inputs % block == 0 ? format_ : quant::weight_format::q8_0;
@@ -59,7 +60,7 @@ class tiny_weights {
     return result;
   }
   [[nodiscard]] nn::linear<nn::inference_parameters> linear(index_t outputs, index_t inputs, double gain, bool bias,
-                                                            index_t planes = 1) {
+                                                            const ops::input_planes& planes = {}) {
     nn::linear<nn::inference_parameters> result;
     result.weight = matrix(outputs, inputs, gain, planes);
     if (bias) result.bias = vector(outputs, 0, 0.1);
@@ -162,8 +163,8 @@ inline std::shared_ptr<const models::decoder> tiny_decoder(random_stream& random
       layer.attention.key_norm = norm(config.head_dim);
     }
     layer.attention.query = make.linear(queries, hidden, 2, options.bias);
-    layer.attention.key = make.linear(keys, hidden, 2, options.bias, 2);
-    layer.attention.value = make.linear(keys, hidden, 2, options.bias, 2);
+    layer.attention.key = make.linear(keys, hidden, 2, options.bias, models::key_planes);
+    layer.attention.value = make.linear(keys, hidden, 2, options.bias, models::value_planes);
     layer.attention.output = make.linear(hidden, queries, 2, options.bias);
     layer.attention.scores.heads = config.num_attention_heads;
     layer.attention.scores.kv_heads = config.num_key_value_heads;

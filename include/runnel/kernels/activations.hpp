@@ -56,6 +56,31 @@ void round_row_to_bf16(const float* x, index_t inputs, quant::word* pairs) noexc
   }
 }
 
+/// A pair of bf16, and what rounding to it left over as another.
+struct split_pair {
+  quant::word rounded;
+  quant::word rest;
+};
+
+/// One row as split pairs, together 16 bits of each input; of an input that is not finite nothing is left over.
+template <class Arch>
+void split_row_to_bf16(const float* x, index_t inputs, split_pair* pairs) noexcept {
+  using batch = simd::lanes<float, Arch>;
+  constexpr std::size_t width = simd::width<float, Arch>;
+  std::array<quant::word, width / 2> rounded, rest;
+  alignas(64) std::array<float, width> last{};
+  for (index_t k = 0; k < inputs; k += static_cast<index_t>(width)) {
+    const float* from = x + k;
+    const auto count = static_cast<std::size_t>(std::min(static_cast<index_t>(width), inputs - k));
+    if (count < width) from = std::copy_n(from, count, last.begin()) - count;
+    const batch values = batch::load_unaligned(from);
+    const batch kept = simd::bit_cast_to<float>(simd::round_to_bf16<Arch>(values));
+    simd::store_bf16<Arch>(values, rounded.data());
+    simd::store_bf16<Arch>(xsimd::select(kept - kept == batch(0.0f), values - kept, batch(0.0f)), rest.data());
+    for (std::size_t i = 0; i < (count + 1) / 2; ++i) *pairs++ = {rounded[i], rest[i]};
+  }
+}
+
 namespace detail {
 
 /// Largest magnitude of `count` inputs (a multiple of 16); infinity if one is not finite.

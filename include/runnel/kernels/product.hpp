@@ -10,6 +10,7 @@
 
 #include <runnel/core/index.hpp>
 #include <runnel/core/simd.hpp>
+#include <runnel/kernels/activations.hpp>
 #include <runnel/kernels/weight_part.hpp>
 #include <runnel/quant/codecs.hpp>
 
@@ -17,8 +18,9 @@
 /// y = x W^T + b over panels of prepared weights (quant/panel.hpp), computed in float, double or bf16.
 ///
 /// Row purity (law 0): y[r, n] is one chain acc = fma(x[r, k], w[n, k], acc) over ascending k from zero (over pairs of
-/// inputs in bf16), then + b[n], whatever the number of rows and however they are tiled. Weights that are not stored as
-/// they are multiplied are decoded a stretch of a panel at a time into scratch.
+/// inputs in bf16, each rounded and then its rest, where inputs are split), then + b[n], whatever the number of rows
+/// and however they are tiled. Weights that are not stored as they are multiplied are decoded a stretch of a panel at a
+/// time into scratch.
 ///
 /// Tiles have two heights, full and one row; a full tile that finds fewer rows computes the last of them again and
 /// keeps one result. (Tiles of every height are a little faster for a few rows, and take seconds to compile.)
@@ -41,8 +43,11 @@ struct product_args {
   const T* bias = nullptr;  // [outputs] or null
 };
 
-/// Inputs of a panel that are worked on at a time.
+/// Inputs of a panel that are decoded and worked on at a time.
 inline constexpr index_t product_stretch = 512;
+/// Weights of a panel that need no decoding and are worked on at a time, in bytes: a part of any second cache, from
+/// which tiles read them as fast as they multiply. Sums travel to y and back once a stretch.
+inline constexpr index_t stored_stretch_bytes = index_t{1} << 17;
 /// Elements of scratch that `product` needs.
 inline constexpr std::size_t product_scratch = static_cast<std::size_t>(product_stretch) * quant::panel_features;
 
@@ -57,6 +62,7 @@ inline constexpr std::size_t product_scratch = static_cast<std::size_t>(product_
 template <class T>
 struct plain_arithmetic {
   using element = T;
+  using input = T;
   using sum = T;
   static constexpr index_t inputs = 1;
   static constexpr quant::weight_format stored_as = quant::weight_format::f32;
@@ -91,6 +97,7 @@ RUNNEL_INLINE void pair_rows(const float* even, const float* odd, std::size_t co
 
 struct bf16_arithmetic {
   using element = quant::word;
+  using input = quant::word;
   using sum = float;
   static constexpr index_t inputs = 2;
   static constexpr quant::weight_format stored_as = quant::weight_format::bf16;
@@ -107,6 +114,17 @@ struct bf16_arithmetic {
       const float* even = decoded + k * features;
       detail::pair_rows<Arch>(even, k + 1 < count ? even + features : nullptr, quant::panel_features, out);
     }
+  }
+};
+
+/// The same with inputs of 16 bits, at twice the arithmetic.
+struct split_bf16_arithmetic : bf16_arithmetic {
+  using input = split_pair;
+
+  template <class Arch>
+  RUNNEL_INLINE static simd::lanes<float, Arch> step(const split_pair& x, const simd::lanes<quant::word, Arch>& w,
+                                                     const simd::lanes<float, Arch>& acc) noexcept {
+    return bf16_arithmetic::step<Arch>(x.rest, w, bf16_arithmetic::step<Arch>(x.rounded, w, acc));
   }
 };
 
@@ -190,7 +208,7 @@ enum class fetch_from : std::uint8_t { nowhere, ahead, behind };
 /// meanwhile, if that is wanted.
 template <class Arch, class Arithmetic, fetch_from From, std::size_t Rows, std::size_t Columns>
 RUNNEL_INLINE void multiply_steps(const weight_stretch<typename Arithmetic::element>& stretch, std::size_t column,
-                                  const std::array<const typename Arithmetic::element*, Rows>& rows,
+                                  const std::array<const typename Arithmetic::input*, Rows>& rows,
                                   [[maybe_unused]] const typename Arithmetic::element* behind,
                                   simd::lanes<typename Arithmetic::sum, Arch> (&acc)[Rows][Columns]) noexcept {
   using element = typename Arithmetic::element;
@@ -227,14 +245,14 @@ template <class X, std::size_t Rows>
 
 /// Up to `Rows` rows over one stretch of one panel.
 template <class Arch, class Arithmetic, std::size_t Rows>
-void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, const typename Arithmetic::element* x,
+void stretch_tile(const weight_stretch<typename Arithmetic::element>& stretch, const typename Arithmetic::input* x,
                   index_t x_stride, const output_tile<typename Arithmetic::sum>& out) noexcept {
   using element = typename Arithmetic::element;
   using sum = typename Arithmetic::sum;
   using batch = simd::lanes<sum, Arch>;
   constexpr std::size_t width = simd::width<sum, Arch>;
   constexpr std::size_t columns = std::min<std::size_t>(2, quant::panel_features / width);
-  const auto rows = row_starts<element, Rows>(x, x_stride, out.rows);
+  const auto rows = row_starts<typename Arithmetic::input, Rows>(x, x_stride, out.rows);
   // A tile whose rows and features are all there is kept in y itself.
   const bool whole =
       out.rows == static_cast<index_t>(Rows) && out.features == static_cast<index_t>(quant::panel_features);
@@ -350,9 +368,13 @@ template <std::size_t Height>
   return row == 0 ? fetch::first_half_behind : row == height ? fetch::second_half_behind : fetch::nothing;
 }
 
-/// The length of equal stretches, in whole steps of 32 inputs, of at least `product_stretch` where there are as many.
+/// The length of equal stretches of weights that are multiplied as they lie, in whole steps of 32 inputs: a short rest
+/// is shared out among the others.
+template <class Arithmetic>
 [[nodiscard]] constexpr index_t even_stretch(index_t inputs) noexcept {
-  const index_t stretches = std::max<index_t>(1, inputs / product_stretch);
+  constexpr auto row_bytes = static_cast<index_t>(quant::panel_features * sizeof(typename Arithmetic::element));
+  constexpr index_t least = Arithmetic::inputs * (stored_stretch_bytes / row_bytes);
+  const index_t stretches = std::max<index_t>(1, inputs / least);
   return ((inputs + stretches - 1) / stretches + 31) / 32 * 32;
 }
 
@@ -360,7 +382,7 @@ template <std::size_t Height>
 
 /// Panels [panel_begin, panel_end) of a product. `scratch` holds `product_scratch` elements, 64-byte aligned.
 template <class Arch, class Arithmetic>
-void product(const product_args<typename Arithmetic::sum, typename Arithmetic::element>& args, index_t panel_begin,
+void product(const product_args<typename Arithmetic::sum, typename Arithmetic::input>& args, index_t panel_begin,
              index_t panel_end, typename Arithmetic::element* scratch) noexcept {
   using element = typename Arithmetic::element;
   constexpr auto features = static_cast<index_t>(quant::panel_features);
@@ -369,8 +391,7 @@ void product(const product_args<typename Arithmetic::sum, typename Arithmetic::e
   const bool as_stored = args.format == Arithmetic::stored_as && sizeof(element) == sizeof(quant::word);
   // Few rows are done before decoded weights have left the first cache; many make longer stretches worth it. Weights
   // that are decoded to floats and then converted share the scratch with those.
-  // Where nothing is decoded a short rest is not worth a stretch: it is shared out among the others.
-  const index_t most = as_stored                     ? detail::even_stretch(args.inputs)
+  const index_t most = as_stored                     ? detail::even_stretch<Arithmetic>(args.inputs)
                        : in_floats && args.rows > 16 ? product_stretch
                                                      : product_stretch / 4;
   float* const decoded = in_floats ? reinterpret_cast<float*>(scratch)

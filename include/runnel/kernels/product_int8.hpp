@@ -226,10 +226,6 @@ void whole_row_tile(const quant::word* panel, const byte_product_args& args, con
   write_tile(sums.data(), out, true);
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// All rows over one stretch of a panel.
 template <class Arch, class Codec>
 RUNNEL_INLINE void byte_tiles(byte_stretch stretch, const byte_product_args& args, index_t panel) noexcept {

@@ -78,9 +78,9 @@ class adapter_builder {
       expect<format_error>(down->shape.size() == 2 && rank > 0 && rank <= where.inputs + where.outputs, read_.source(),
                            ": tensor ", down->name, ": expected shape [rank, ", where.inputs, "], found ",
                            io::shape_text(down->shape));
-      out.down = read_.matrix(where.name, layer, {rank, where.inputs, {}, 1, 0, 0, spelling_.down});
+      out.down = read_.matrix(where.name, layer, {rank, where.inputs, {}, {}, 0, 0, spelling_.down});
       out.up = read_.matrix(where.name, layer,
-                            {where.outputs, rank, order, 1, where.first_row, where.stored_rows, spelling_.up});
+                            {where.outputs, rank, order, {}, where.first_row, where.stored_rows, spelling_.up});
       out.up_bias = slice_of(where, spelling_.up_bias, layer, order);
       out.scale = scale_(read_.spelled(where.name, "", layer), rank);
     }

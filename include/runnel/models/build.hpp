@@ -47,10 +47,6 @@ class decoder_builder {
  private:
   using request = matrix_request;
 
-  // Keys and values are few products but carry much of what int8 inputs lose, so theirs have 16 bits. (Logits would
-  // gain as much, at a fifth of the time of a pass that predicts from every row.)
-  static constexpr index_t fine = 2;
-
   [[nodiscard]] nn::linear<parameters> linear(const weight_name& name, index_t layer, const request& want,
                                               bool bias) const {
     nn::linear<parameters> out;
@@ -60,7 +56,8 @@ class decoder_builder {
   }
 
   [[nodiscard]] nn::linear<parameters> module(adapted_module which, index_t layer,
-                                              std::span<const index_t> row_order = {}, index_t planes = 1) const {
+                                              std::span<const index_t> row_order = {},
+                                              const ops::input_planes& planes = {}) const {
     const module_layout where = layout_of(config_, names_, which);
     return linear(where.name, layer,
                   {where.outputs, where.inputs, row_order, planes, where.first_row, where.stored_rows}, where.bias);
@@ -86,8 +83,8 @@ class decoder_builder {
   [[nodiscard]] nn::attention<parameters> attention(index_t i) const {
     nn::attention<parameters> out;
     out.query = module(adapted_module::query, i, query_order_);
-    out.key = module(adapted_module::key, i, key_order_, fine);
-    out.value = module(adapted_module::value, i, {}, fine);
+    out.key = module(adapted_module::key, i, key_order_, key_planes);
+    out.value = module(adapted_module::value, i, {}, value_planes);
     out.output = module(adapted_module::output, i);
     if (config_.qk_norm) {
       out.query_norm = norm(names_.query_norm, i, config_.head_dim);

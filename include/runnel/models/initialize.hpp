@@ -41,7 +41,7 @@ class weight_dice {
     std::vector<float> values(static_cast<std::size_t>(want.outputs * want.inputs));
     for (float& value : values) value = static_cast<float>(normal() * (is_residual ? range_ / depth : range_));
     return ops::prepared_matrix::prepare(
-        {quant::weight_format::f32, want.outputs, want.inputs, std::as_bytes(std::span(values)), {}, want.byte_planes});
+        {quant::weight_format::f32, want.outputs, want.inputs, std::as_bytes(std::span(values)), {}, want.planes});
   }
 
   [[nodiscard]] tensor<float, 1> vector(const weight_name&, std::string_view part, index_t, index_t size,

@@ -11,8 +11,8 @@ namespace runnel::models {
 
 /// A weight of a decoder, as Hugging Face's Llama names it, whatever files of its family hold.
 struct weight_place {
-  std::string name;      ///< "model.layers.0.self_attn.q_proj.weight"
-  bool is_fine = false;  ///< inputs of its products carry most of what rounding them to bytes loses
+  std::string name;               ///< "model.layers.0.self_attn.q_proj.weight"
+  ops::input_planes planes = {};  ///< of its products' inputs
 };
 
 namespace detail {
@@ -28,11 +28,11 @@ class weight_mapper {
 
   [[nodiscard]] decoder_weights<To> operator()(const decoder_weights<From>& from) {
     decoder_weights<To> to;
-    to.embedding.weight = matrix_(weight_place{spelled(names_.embedding, 0, ".weight"), true}, from.embedding.weight);
+    to.embedding.weight = matrix_(weight_place{spelled(names_.embedding, 0, ".weight")}, from.embedding.weight);
     to.embedding.scale = from.embedding.scale;
     for (std::size_t i = 0; i < from.layers.size(); ++i) to.layers.push_back(layer(from.layers[i], i));
     to.norm = norm(from.norm, names_.norm, 0);
-    if (from.head.weight.outputs() != 0) to.head = linear(from.head, names_.head, 0, true);
+    if (from.head.weight.outputs() != 0) to.head = linear(from.head, names_.head, 0);
     return to;
   }
 
@@ -42,9 +42,9 @@ class weight_mapper {
   }
 
   [[nodiscard]] nn::linear<To> linear(const nn::linear<From>& from, const weight_name& name, std::size_t layer,
-                                      bool is_fine) {
+                                      const ops::input_planes& planes = {}) {
     nn::linear<To> to;
-    to.weight = matrix_(weight_place{spelled(name, layer, ".weight"), is_fine}, from.weight);
+    to.weight = matrix_(weight_place{spelled(name, layer, ".weight"), planes}, from.weight);
     if (from.bias.size() != 0) to.bias = vector_(weight_place{spelled(name, layer, ".bias")}, from.bias);
     return to;
   }
@@ -60,19 +60,19 @@ class weight_mapper {
   [[nodiscard]] nn::decoder_layer<To> layer(const nn::decoder_layer<From>& from, std::size_t i) {
     nn::decoder_layer<To> to;
     to.attention_norm = norm(from.attention_norm, family_.attention_norm, i);
-    to.attention.query = linear(from.attention.query, names_.query, i, false);
-    to.attention.key = linear(from.attention.key, names_.key, i, true);
-    to.attention.value = linear(from.attention.value, names_.value, i, true);
-    to.attention.output = linear(from.attention.output, names_.output, i, false);
+    to.attention.query = linear(from.attention.query, names_.query, i);
+    to.attention.key = linear(from.attention.key, names_.key, i, key_planes);
+    to.attention.value = linear(from.attention.value, names_.value, i, value_planes);
+    to.attention.output = linear(from.attention.output, names_.output, i);
     to.attention.query_norm = norm(from.attention.query_norm, family_.query_norm, i);
     to.attention.key_norm = norm(from.attention.key_norm, family_.key_norm, i);
     to.attention.scores = from.attention.scores;
     to.attention.rotary = from.attention.rotary;
     to.attention_post_norm = norm(from.attention_post_norm, family_.attention_post_norm, i);
     to.mlp_norm = norm(from.mlp_norm, family_.mlp_norm, i);
-    to.mlp.gate = linear(from.mlp.gate, names_.gate, i, false);
-    to.mlp.up = linear(from.mlp.up, names_.up, i, false);
-    to.mlp.down = linear(from.mlp.down, names_.down, i, false);
+    to.mlp.gate = linear(from.mlp.gate, names_.gate, i);
+    to.mlp.up = linear(from.mlp.up, names_.up, i);
+    to.mlp.down = linear(from.mlp.down, names_.down, i);
     to.mlp.kind = from.mlp.kind;
     to.mlp_post_norm = norm(from.mlp_post_norm, family_.mlp_post_norm, i);
     return to;

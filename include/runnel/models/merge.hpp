@@ -87,8 +87,7 @@ class matrix_merger {
   [[nodiscard]] ops::prepared_matrix pack() const {
     std::vector<std::byte> bytes(static_cast<std::size_t>(quant::bytes_for(base_.format(), values_.size())));
     quant::encode(base_.format(), values_.data(), values_.size(), bytes.data());
-    return ops::prepared_matrix::prepare(
-        {base_.format(), base_.outputs(), base_.inputs(), bytes, {}, base_.byte_planes()});
+    return ops::prepared_matrix::prepare({base_.format(), base_.outputs(), base_.inputs(), bytes, {}, base_.planes()});
   }
 
  private:

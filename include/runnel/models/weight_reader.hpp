@@ -21,7 +21,7 @@ struct matrix_request {
   index_t outputs = 0;
   index_t inputs = 0;
   std::span<const index_t> row_order = {};  ///< output n is row `row_order[n]`; empty: row n
-  index_t byte_planes = 1;                  ///< that inputs of int8 products are rounded to
+  ops::input_planes planes = {};            ///< of its products' inputs
   index_t first_row = 0;                    ///< where the wanted rows begin in a matrix that holds several
   index_t stored_rows = 0;                  ///< rows of that matrix; 0: `outputs`
   std::string_view part = ".weight";        ///< what follows the name
@@ -65,7 +65,7 @@ class weight_reader {
     from.inputs = want.inputs;
     from.bytes = stored.bytes;
     from.row_order = want.row_order;
-    from.byte_planes = want.byte_planes;
+    from.planes = want.planes;
     if (rows != want.outputs) {
       const auto row_bytes = quant::try_bytes_for(from.format, static_cast<std::uint64_t>(want.inputs));
       expect<format_error>(row_bytes && stored.bytes.size() / *row_bytes == static_cast<std::uint64_t>(rows) &&

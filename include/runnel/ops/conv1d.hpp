@@ -65,7 +65,7 @@ struct conv1d {
       const auto inner = context.memory.mark();
       const auto part = group_of(context, tensor_view<const float, 2>(x), g);
       const eval::value values(const_cast<float*>(part.data()), part.shape());  // only read
-      auto task = detail::make_task(context, overlapping_rows(values, rows), weight, bias, weight.byte_planes(), {});
+      auto task = detail::make_task(context, overlapping_rows(values, rows), weight, bias, weight.planes().bytes, {});
       task.y = whole;
       // Panels may hold outputs of the next group too, whose numbers are of no use.
       const index_t first = g * outputs / width, last = ((g + 1) * outputs + width - 1) / width;

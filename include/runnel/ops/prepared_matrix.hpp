@@ -14,6 +14,13 @@
 
 namespace runnel::ops {
 
+/// How many planes inputs are rounded to, 1 or 2: the second holds what rounding to the first left over. Together they
+/// have the digits of 16 bits, at twice the arithmetic.
+struct input_planes {
+  index_t bytes = 1;  ///< in int8 products
+  index_t pairs = 1;  ///< in bf16 products
+};
+
 /// Where a matrix is taken from: rows of blocks as files hold them.
 struct matrix_source {
   quant::weight_format format = quant::weight_format::f32;
@@ -21,7 +28,7 @@ struct matrix_source {
   index_t inputs = 0;
   std::span<const std::byte> bytes;    ///< [outputs, inputs] in `format`, row by row
   std::span<const index_t> row_order;  ///< output n is stored row row_order[n]; empty: as stored
-  index_t byte_planes = 1;             ///< 1 or 2, of inputs in int8 products; 2 gives 16 bits at twice the arithmetic
+  input_planes planes = {};
 };
 
 /// Memory for many matrices side by side, so that a model lies in large pages. What was taken lives as long as it is
@@ -61,8 +68,9 @@ class prepared_matrix {
     const auto& format = quant::info(from.format);
     expect<shape_error>(from.outputs > 0 && from.inputs > 0, "matrix: shape [", from.outputs, ", ", from.inputs,
                         "] must not be empty");
-    expect<shape_error>(from.byte_planes == 1 || from.byte_planes == 2,
-                        "matrix: inputs have 1 or 2 planes of bytes, found ", from.byte_planes);
+    for (const index_t planes : {from.planes.bytes, from.planes.pairs}) {
+      expect<shape_error>(planes == 1 || planes == 2, "matrix: inputs have 1 or 2 planes, found ", planes);
+    }
     const auto inputs = static_cast<std::size_t>(from.inputs);
     expect<shape_error>(inputs % format.block_size == 0, "matrix: ", inputs, " inputs are not a multiple of the ",
                         format.block_size, " of a ", format.name, " block");
@@ -81,7 +89,7 @@ class prepared_matrix {
     out.format_ = from.format;
     out.outputs_ = from.outputs;
     out.inputs_ = from.inputs;
-    out.byte_planes_ = from.byte_planes;
+    out.planes_ = from.planes;
     out.pack(from, row_bytes, pool);
     return out;
   }
@@ -96,8 +104,8 @@ class prepared_matrix {
                         " inputs are not a multiple of the ", quant::q8_0_codec::block_size, " of a block of bytes");
     // 131072 x 127 x 128 still fits 32 bits; on the way there sums with the zero point may wrap, and wrap back.
     expect<shape_error>(inputs <= 131072, "matrix: rows of bytes have at most 131072 inputs, found ", inputs);
-    expect<shape_error>(from.byte_planes == 1, "matrix: rows of bytes take one plane of inputs, found ",
-                        from.byte_planes);
+    expect<shape_error>(from.planes.bytes == 1, "matrix: rows of bytes take one plane of inputs, found ",
+                        from.planes.bytes);
     const std::size_t row_bytes = inputs / quant::q8_0_codec::block_size * quant::q8_0_codec::block_bytes;
     std::vector<std::byte> bytes(row_bytes * static_cast<std::size_t>(from.outputs));
     std::vector<float> row(inputs);
@@ -111,8 +119,7 @@ class prepared_matrix {
   }
 
   [[nodiscard]] quant::weight_format format() const noexcept { return format_; }
-  /// Planes of bytes that inputs are rounded to in int8 products.
-  [[nodiscard]] index_t byte_planes() const noexcept { return byte_planes_; }
+  [[nodiscard]] const input_planes& planes() const noexcept { return planes_; }
   /// Whether the scales of q8_0 are equal along every row.
   [[nodiscard]] bool has_row_scales() const noexcept { return has_row_scales_; }
   [[nodiscard]] index_t outputs() const noexcept { return outputs_; }
@@ -190,7 +197,7 @@ class prepared_matrix {
 
   quant::weight_format format_ = quant::weight_format::f32;
   bool has_row_scales_ = false;
-  index_t byte_planes_ = 1;
+  input_planes planes_;
   index_t outputs_ = 0;
   index_t inputs_ = 0;
   std::size_t num_words_ = 0;

@@ -26,12 +26,12 @@ namespace runnel::ops {
 namespace detail {
 
 /// How one matrix is multiplied.
-enum class arithmetic : std::uint8_t { f32, bf16, bytes, byte_rows };
+enum class arithmetic : std::uint8_t { f32, bf16, split_bf16, bytes, byte_rows };
 
 [[nodiscard]] inline arithmetic arithmetic_for(compute_mode mode, const prepared_matrix& weight) noexcept {
   switch (effective_compute(mode, weight.format())) {
     case compute_mode::f32: break;
-    case compute_mode::bf16: return arithmetic::bf16;
+    case compute_mode::bf16: return weight.planes().pairs == 1 ? arithmetic::bf16 : arithmetic::split_bf16;
     case compute_mode::int8: return weight.has_row_scales() ? arithmetic::byte_rows : arithmetic::bytes;
   }
   return arithmetic::f32;
@@ -55,7 +55,7 @@ struct product_task {
   index_t x_stride = 0;
 
   [[nodiscard]] kernels::byte_product_args byte_args() const noexcept {
-    return {args<kernels::byte_block>(), weight->byte_planes()};
+    return {args<kernels::byte_block>(), weight->planes().bytes};
   }
   template <class X>
   [[nodiscard]] kernels::product_args<float, X> args() const noexcept {
@@ -73,6 +73,9 @@ void run_panels(const product_task& task, index_t begin, index_t end, quant::wor
                                                                       reinterpret_cast<float*>(scratch));
     case arithmetic::bf16:
       return kernels::product<Arch, kernels::bf16_arithmetic>(task.args<quant::word>(), begin, end, scratch);
+    case arithmetic::split_bf16:
+      return kernels::product<Arch, kernels::split_bf16_arithmetic>(task.args<kernels::split_pair>(), begin, end,
+                                                                    scratch);
     case arithmetic::bytes: return kernels::product_int8<Arch>(task.byte_args(), begin, end);
     case arithmetic::byte_rows: return kernels::product_int8_rows<Arch>(task.byte_args(), begin, end);
   }
@@ -99,6 +102,12 @@ inline void convert_inputs(eval& context, const eval::value& x, index_t planes, 
     each_row(take(stride, quant::word{}), stride, [&]<class Arch>(Arch, const float* row, quant::word* out) {
       kernels::round_row_to_bf16<Arch>(row, inputs, out);
     });
+  } else if (task.how == arithmetic::split_bf16) {
+    const index_t stride = kernels::pair_count(inputs);
+    each_row(take(stride, kernels::split_pair{}), stride,
+             [&]<class Arch>(Arch, const float* row, kernels::split_pair* out) {
+               kernels::split_row_to_bf16<Arch>(row, inputs, out);
+             });
   } else {
     const index_t stride = planes * kernels::byte_block_count(inputs);
     each_row(take(stride, kernels::byte_block{}), stride,
@@ -162,7 +171,7 @@ struct products {
                                                           const Projections&... projections) const {
     std::array<detail::product_task, sizeof...(Projections)> tasks;
     std::size_t made = 0;
-    const index_t planes = std::max({projections.weight.byte_planes()...});
+    const index_t planes = std::max({projections.weight.planes().bytes...});
     const auto add = [&](const prepared_matrix& weight, tensor_view<const float, 1> bias) {
       tasks[made] = detail::make_task(context, x, weight, bias, planes, std::span(tasks).first(made));
       ++made;
@@ -204,7 +213,7 @@ struct product {
   /// `bias` may be empty. Throws shape_error if the inputs do not fit.
   eval::value forward(eval& context, const eval::value& x, const prepared_matrix& weight,
                       tensor_view<const float, 1> bias = {}) const {
-    const auto task = detail::make_task(context, x, weight, bias, weight.byte_planes(), {});
+    const auto task = detail::make_task(context, x, weight, bias, weight.planes().bytes, {});
     products::run(context, {&task, 1});
     return task.y;
   }
@@ -260,7 +269,7 @@ struct gated_product {
                       tensor_view<const float, 1> up_bias) const {
     expect<shape_error>(gate.outputs() == up.outputs(), "gated_product: the gate gives ", gate.outputs(),
                         " features, the other side ", up.outputs());
-    const index_t planes = std::max(gate.byte_planes(), up.byte_planes());
+    const index_t planes = std::max(gate.planes().bytes, up.planes().bytes);
     const auto gated = detail::make_task(context, x, gate, gate_bias, planes, {});
     const auto other = detail::make_task(context, x, up, up_bias, planes, {&gated, 1});
     constexpr auto width = static_cast<index_t>(quant::panel_features);

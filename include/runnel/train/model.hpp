@@ -131,7 +131,7 @@ class model {
   [[nodiscard]] models::decoder to_decoder() const {
     using inference = nn::inference_parameters;
     const auto matrix = [](const models::weight_place& place, const autograd::matrix_parameter<T>& from) {
-      return parameter_maker<T>::packed(from, place.is_fine ? 2 : 1);
+      return parameter_maker<T>::packed(from, place.planes);
     };
     const auto vector = [](const models::weight_place&, const autograd::vector_parameter<T>& from) {
       return parameter_maker<T>::copied(from);

@@ -42,7 +42,8 @@ struct parameter_maker {
     return out;
   }
 
-  [[nodiscard]] static ops::prepared_matrix packed(const autograd::matrix_parameter<T>& from, index_t planes = 1) {
+  [[nodiscard]] static ops::prepared_matrix packed(const autograd::matrix_parameter<T>& from,
+                                                   const ops::input_planes& planes = {}) {
     const auto numbers = from.value();
     const std::vector<float> values(numbers.data(), numbers.data() + numbers.size());
     return ops::prepared_matrix::prepare(
