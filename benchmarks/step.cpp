@@ -79,8 +79,8 @@ class random_decoder {
       layer.attention_norm.weight = ones(hidden);
       layer.mlp_norm.weight = ones(hidden);
       layer.attention.query.weight = matrix(queries, hidden);
-      layer.attention.key.weight = matrix(keys, hidden);
-      layer.attention.value.weight = matrix(keys, hidden);
+      layer.attention.key.weight = matrix(keys, hidden, models::key_planes);
+      layer.attention.value.weight = matrix(keys, hidden, models::value_planes);
       layer.attention.output.weight = matrix(hidden, queries);
       layer.attention.scores.heads = config.num_attention_heads;
       layer.attention.scores.kv_heads = config.num_key_value_heads;
@@ -95,13 +95,13 @@ class random_decoder {
   }
 
  private:
-  ops::prepared_matrix matrix(index_t outputs, index_t inputs) {
+  ops::prepared_matrix matrix(index_t outputs, index_t inputs, const ops::input_planes& planes = {}) {
     const double scale = std::sqrt(3.0 / static_cast<double>(inputs));
     std::vector<float> values(static_cast<std::size_t>(outputs * inputs));
     for (float& value : values) value = static_cast<float>((2 * random_.uniform() - 1) * scale);
     std::vector<std::byte> bytes(quant::bytes_for(format_, values.size()));
     quant::encode(format_, values.data(), values.size(), bytes.data());
-    return ops::prepared_matrix::prepare({format_, outputs, inputs, bytes, {}});
+    return ops::prepared_matrix::prepare({format_, outputs, inputs, bytes, {}, planes});
   }
 
   static tensor<float, 1> ones(index_t size) {

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -289,7 +290,7 @@ TEST_CASE("projections of one input share it, whatever their formats and planes"
   random_stream random(37);
   const matrix plain(random, weight_format::q8_0, 40, 64), fine(random, weight_format::q8_0, 33, 64, false, 2),
       other(random, weight_format::q4_1, 70, 64), wide(random, weight_format::bf16, 5, 64),
-      wide_fine(random, weight_format::bf16, 5, 64, false, 2);
+      wide_fine(random, weight_format::bf16, 5, 64, false, 2), wide_too(random, weight_format::f32, 34, 64, false, 2);
   const auto x = tests::normals<float>(random, 6 * 64);
   struct projection {
     const ops::prepared_matrix& weight;
@@ -301,10 +302,10 @@ TEST_CASE("projections of one input share it, whatever their formats and planes"
       context.team.run([&] {
         const auto input = context.make(6, 64);
         std::copy(x.begin(), x.end(), input.data());
-        const auto all =
-            context(ops::products{}, input, projection{plain.packed, {}}, projection{fine.packed, {}},
-                    projection{other.packed, {}}, projection{wide.packed, {}}, projection{wide_fine.packed, {}});
-        const matrix* const weights[] = {&plain, &fine, &other, &wide, &wide_fine};
+        const auto all = context(ops::products{}, input, projection{plain.packed, {}}, projection{fine.packed, {}},
+                                 projection{other.packed, {}}, projection{wide.packed, {}},
+                                 projection{wide_fine.packed, {}}, projection{wide_too.packed, {}});
+        const matrix* const weights[] = {&plain, &fine, &other, &wide, &wide_fine, &wide_too};
         for (std::size_t i = 0; i < all.size(); ++i) {
           const std::vector<float> alone = run(weights[i]->packed, x, {}, 6, mode, which);
           CHECK(tests::same_bits(std::span<const float>(all[i].data(), alone.size()), std::span<const float>(alone)));
@@ -390,20 +391,22 @@ TEST_CASE("rows of bytes that are not finite, tiny or zero") {
 
 TEST_CASE("bf16 products carry zeros, infinities and NaN") {
   random_stream random(34);
-  const matrix m(random, weight_format::bf16, 37, 11);
+  const matrix one(random, weight_format::bf16, 37, 11), two(random, weight_format::bf16, 37, 11, false, 2);
   for (const instruction_set which : tests::runnable_instruction_sets()) {
-    std::vector<float> x(11, 0.0f);
-    for (const float value : run(m.packed, x, {}, 1, compute_mode::bf16, which)) CHECK(value == 0);
-    x[10] = inf;  // the odd last input shares its word with nothing
-    auto y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
-    for (std::size_t n = 0; n < 37; ++n) CHECK(y[n] == (m.values[n * 11 + 10] > 0 ? inf : -inf));
-    x[3] = std::numeric_limits<float>::quiet_NaN();
-    y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
-    for (const float value : y) CHECK(std::isnan(value));
-    x.assign(11, 0.0f);
-    x[2] = std::nextafter(std::numeric_limits<float>::max(), 0.0f);  // rounds to infinity
-    y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
-    for (const float value : y) CHECK(std::isinf(value));
+    for (const matrix& m : {std::cref(one), std::cref(two)}) {
+      std::vector<float> x(11, 0.0f);
+      for (const float value : run(m.packed, x, {}, 1, compute_mode::bf16, which)) CHECK(value == 0);
+      x[10] = inf;  // the odd last input shares its word with nothing
+      auto y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
+      for (std::size_t n = 0; n < 37; ++n) CHECK(y[n] == (m.values[n * 11 + 10] > 0 ? inf : -inf));
+      x[3] = std::numeric_limits<float>::quiet_NaN();
+      y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
+      for (const float value : y) CHECK(std::isnan(value));
+      x.assign(11, 0.0f);
+      x[2] = std::nextafter(std::numeric_limits<float>::max(), 0.0f);  // rounds to infinity
+      y = run(m.packed, x, {}, 1, compute_mode::bf16, which);
+      for (const float value : y) CHECK(std::isinf(value));
+    }
   }
 }
 
@@ -444,19 +447,27 @@ TEST_CASE("inputs of rows that lie unaligned round to the same numbers") {
     simd::with_arch(which, [&]<class Arch>(Arch) {
       std::vector<kernels::byte_block> blocks(5), other(5);
       std::vector<quant::word> pairs(80), other_pairs(80);
+      std::vector<kernels::split_pair> split(80), other_split(80);
       kernels::quantize_row<Arch>(x.data(), 160, 8, 1, blocks.data());
       kernels::round_row_to_bf16<Arch>(x.data(), 159, pairs.data());
+      kernels::split_row_to_bf16<Arch>(x.data(), 159, split.data());
       for (std::size_t shift = 1; shift < 17; ++shift) {
         std::vector<float> moved(160 + shift);
         std::copy(x.begin(), x.end(), moved.begin() + static_cast<std::ptrdiff_t>(shift));
         kernels::quantize_row<Arch>(moved.data() + shift, 160, 8, 1, other.data());
         kernels::round_row_to_bf16<Arch>(moved.data() + shift, 159, other_pairs.data());
+        kernels::split_row_to_bf16<Arch>(moved.data() + shift, 159, other_split.data());
         for (std::size_t b = 0; b < blocks.size(); ++b) {
           CHECK(other[b].quants == blocks[b].quants);
           CHECK(other[b].scale == blocks[b].scale);
           CHECK(other[b].start == blocks[b].start);
         }
         CHECK(other_pairs == pairs);
+        for (std::size_t k = 0; k < split.size(); ++k) {
+          CHECK(split[k].rounded == pairs[k]);
+          CHECK(other_split[k].rounded == split[k].rounded);
+          CHECK(other_split[k].rest == split[k].rest);
+        }
       }
       CHECK((pairs.back() >> 16) == 0);
       for (std::size_t k = 0; k < 158; ++k) {

@@ -56,6 +56,7 @@ TEST_CASE("logits with an adapter are those of PEFT, beside the base and merged 
       CHECK(logits_with(base, off, expected.tokens) == logits_with(base, {}, expected.tokens));
     }
     const auto merged = models::merge_adapters(base, active);
+    CHECK(merged.weights().layers[0].attention.key.weight.planes() == models::key_planes);
     CHECK(tests::largest_difference(logits_with(merged, {}, expected.tokens), expected.logits) <= 1e-4);
     if (!std::filesystem::exists(adapters() / name / "adapter.gguf")) continue;
     const auto from_gguf = models::load_adapter(adapters() / name / "adapter.gguf", base);

@@ -131,6 +131,8 @@ TEST_CASE("the decoder that was trained computes what training computed; names a
   for (index_t i = 0; i < logits.size(); ++i) {
     CHECK(logits.data()[i] == doctest::Approx(trained[static_cast<std::size_t>(i)]).epsilon(1e-4));
   }
+  CHECK(after.weights().layers.back().attention.key.weight.planes() == models::key_planes);
+  CHECK(after.weights().layers.back().attention.value.weight.planes() == models::value_planes);
   CHECK(model.parameters().front().name == "model.embed_tokens.weight");
   CHECK(std::any_of(model.parameters().begin(), model.parameters().end(), [](const auto& one) {
     return one.name == "model.layers.0.self_attn.q_proj.bias" && one.is_vector;

@@ -27,7 +27,7 @@
 
 namespace runnel::kernels {
 
-/// One product. `x` is [rows, inputs] of X (floats, doubles, pairs of bf16, blocks of bytes) and `y` is
+/// One product. `x` is [rows, inputs] of X (floats, doubles, pairs of bf16, split or not, blocks of bytes) and `y` is
 /// [rows, outputs], with row strides in elements of X and T.
 template <class T, class X = T>
 struct product_args {
@@ -45,8 +45,8 @@ struct product_args {
 
 /// Inputs of a panel that are decoded and worked on at a time.
 inline constexpr index_t product_stretch = 512;
-/// Weights of a panel that need no decoding and are worked on at a time, in bytes: a part of any second cache, from
-/// which tiles read them as fast as they multiply. Sums travel to y and back once a stretch.
+/// Weights of a panel that need no decoding and are worked on at a time, in bytes, at least: tiles read them from the
+/// second cache as fast as they multiply, and sums travel to y and back once a stretch.
 inline constexpr index_t stored_stretch_bytes = index_t{1} << 17;
 /// Elements of scratch that `product` needs.
 inline constexpr std::size_t product_scratch = static_cast<std::size_t>(product_stretch) * quant::panel_features;
@@ -57,8 +57,8 @@ inline constexpr std::size_t product_scratch = static_cast<std::size_t>(product_
   return (outputs + width - 1) / width;
 }
 
-/// How one step of a product's chain is computed: the scalar that weights and inputs are multiplied in, how many inputs
-/// it holds, the step, and what decoded weights become.
+/// How one step of a product's chain is computed: the scalar that weights lie in, what an input is beside it, the sum,
+/// how many inputs a step takes, the step, and what decoded weights become.
 template <class T>
 struct plain_arithmetic {
   using element = T;
@@ -117,7 +117,8 @@ struct bf16_arithmetic {
   }
 };
 
-/// The same with inputs of 16 bits, at twice the arithmetic.
+/// The same with inputs of 16 bits, at twice the arithmetic. (A weight that is infinite in bf16 gives NaN where nothing
+/// of an input is left over.)
 struct split_bf16_arithmetic : bf16_arithmetic {
   using input = split_pair;
 

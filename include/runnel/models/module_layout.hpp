@@ -12,8 +12,8 @@ namespace runnel::models {
 
 using nn::adapted_module;
 
-/// Planes of the inputs of products that are few and carry much of what rounding inputs loses: keys and values in
-/// int8, keys in bf16. (Logits carry as much, but are a fifth of the products of many streams.)
+/// Planes of the inputs of products that carry much of what rounding inputs loses, and are few where heads share keys:
+/// keys and values in int8, keys in bf16. (Logits carry as much, but are a fifth of the products of many streams.)
 inline constexpr ops::input_planes key_planes{2, 2}, value_planes{2, 1};
 
 /// Where containers keep one linear module of a layer: its matrix, or its rows in a matrix that holds several.

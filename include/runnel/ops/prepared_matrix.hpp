@@ -19,6 +19,8 @@ namespace runnel::ops {
 struct input_planes {
   index_t bytes = 1;  ///< in int8 products
   index_t pairs = 1;  ///< in bf16 products
+
+  friend bool operator==(const input_planes&, const input_planes&) = default;
 };
 
 /// Where a matrix is taken from: rows of blocks as files hold them.
@@ -113,7 +115,7 @@ class prepared_matrix {
       exact.decode_row(n, row);
       quant::encode_row_of_bytes(row, bytes.data() + static_cast<std::size_t>(n) * row_bytes);
     }
-    auto out = prepare({quant::weight_format::q8_0, from.outputs, from.inputs, bytes, {}});
+    auto out = prepare({quant::weight_format::q8_0, from.outputs, from.inputs, bytes, {}, from.planes});
     out.has_row_scales_ = true;
     return out;
   }
