@@ -273,7 +273,7 @@ TEST_CASE("two planes have the digits of 16 bits") {
   for (const auto& [format, mode] :
        {std::pair(weight_format::q4_1, compute_mode::int8), std::pair(weight_format::bf16, compute_mode::bf16)}) {
     const matrix one(random, format, 40, 256), two(random, format, 40, 256, false, 2);
-    const auto off = [&](const matrix& m, instruction_set which) {
+    const auto off = [&, mode = mode](const matrix& m, instruction_set which) {
       const auto exact = run(m.packed, x, {}, 1, compute_mode::f32, which);
       const auto found = run(m.packed, x, {}, 1, mode, which);
       double sum = 0;
