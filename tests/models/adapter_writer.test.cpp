@@ -57,7 +57,7 @@ ops::prepared_matrix random_matrix(random_stream& random, index_t outputs, index
   std::vector<float> values(static_cast<std::size_t>(outputs * inputs));
   for (float& value : values) value = static_cast<float>(0.3 * (random.uniform() - 0.5));
   return ops::prepared_matrix::prepare(
-      {quant::weight_format::f32, outputs, inputs, std::as_bytes(std::span(values)), {}, 1});
+      {quant::weight_format::f32, outputs, inputs, std::as_bytes(std::span(values)), {}});
 }
 
 void adapt(random_stream& random, models::adapter& to, const models::decoder& base, index_t layer,
