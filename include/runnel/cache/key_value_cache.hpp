@@ -49,7 +49,7 @@ inline constexpr std::array storage_types{storage_type::f32, storage_type::bf16,
 
 /// What keys and values are kept as unless someone says otherwise, where products are computed in `mode`: bf16 beside
 /// bytes, which lose more; else floats. (bf16 takes half the memory and is attended to fastest; beside products in bf16
-/// it would add two thirds to what they lose.)
+/// it would add four fifths to what they lose.)
 [[nodiscard]] constexpr storage_type storage_for(ops::compute_mode mode) noexcept {
   return mode == ops::compute_mode::int8 ? storage_type::bf16 : storage_type::f32;
 }

@@ -72,7 +72,10 @@ void split_row_to_bf16(const float* x, index_t inputs, split_pair* pairs) noexce
   for (index_t k = 0; k < inputs; k += static_cast<index_t>(width)) {
     const float* from = x + k;
     const auto count = static_cast<std::size_t>(std::min(static_cast<index_t>(width), inputs - k));
-    if (count < width) from = std::copy_n(from, count, last.begin()) - count;
+    if (count < width) {
+      std::copy_n(from, count, last.data());
+      from = last.data();
+    }
     const batch values = batch::load_unaligned(from);
     const batch kept = simd::bit_cast_to<float>(simd::round_to_bf16<Arch>(values));
     simd::store_bf16<Arch>(values, rounded.data());
